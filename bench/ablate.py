@@ -1,0 +1,64 @@
+"""The main job: run what is missing of an experiment, and write its results."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.analysis import Results
+from bench.experiment import Experiment
+from bench.launch.local import Outcome, run_stages
+from bench.manifest import make_manifest
+from bench.progress import display
+from bench.results import collect, make_plan, write_results
+from bench.stages import ScoreStage, Stage
+from bench.store import Store
+
+
+def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
+    """Stages that have to run, each after those it needs.
+
+    What a finished stage was made from is not made again: latents and networks may be cleared
+    away once the images they led to are there.
+    """
+    wanted: dict[str, Stage] = {}
+
+    def want(stage: Stage) -> None:
+        if stage.id in wanted or stage.done(store) is not None:
+            return
+        for need in stage.needs:
+            want(need)
+        wanted[stage.id] = stage
+
+    for stage in experiment.stages():
+        if isinstance(stage, ScoreStage):
+            want(stage)
+    order = {"latents": 0, "train": 1, "images": 2, "scores": 3}
+    return sorted(wanted.values(), key=lambda stage: order[stage.kind])
+
+
+def ablate(
+    experiment: Experiment, out: Path, workers: int, console: Console
+) -> tuple[Results, Outcome]:
+    """Run an experiment below ``out`` and write its results to ``out/<name>``.
+
+    Raises:
+        UserError: If the store is damaged, or nothing at all could be scored.
+    """
+    store = Store(out / "store")
+    todo = missing_stages(experiment, store)
+    outcome = Outcome()
+    if todo:
+        with display(console, todo, experiment.spec.cost, workers) as shown:
+            outcome = run_stages(todo, store, workers, shown)
+    folder = out / experiment.spec.name
+    manifest = make_manifest(experiment, store) if todo or not folder.exists() else None
+    return (
+        write_results(folder, make_plan(experiment), collect(experiment, store), manifest),
+        outcome,
+    )
+
+
+def default_workers() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,69 @@
+"""Models and data that ship with the package, and folders of the user's, by one name."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from trainers.errors import UserError
+from trainers.files import canonical_json, sha256_text, tree_hashes, write_text
+
+
+def mini_folder() -> Path:
+    """Where the shipped files of the miniature world lie."""
+    return Path(str(files("bench"))) / "mini" / "weights"
+
+
+def model_folder(source: str) -> Path:
+    """The folder of a model: ``mini-sd``, or a folder of the user's.
+
+    Raises:
+        UserError: If there is no such folder.
+    """
+    return _find(source, {"mini-sd": mini_folder() / "sd"}, "model", "a diffusers folder")
+
+
+def pairs_file(source: str) -> Path:
+    """The parquet file of a pair set: ``mini-pairs``, or a file of the user's.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    shipped = {"mini-pairs": mini_folder() / "pairs.parquet"}
+    return _find(source, shipped, "pair set", "a parquet file")
+
+
+def _find(source: str, shipped: dict[str, Path], kind: str, what: str) -> Path:
+    path = shipped.get(source, Path(source))
+    if path.exists():
+        return path
+    if source in shipped:
+        raise UserError(f"{kind} {source!r} is missing from this installation: install it again")
+    raise UserError(f"no {kind} {source!r}: give the path of {what}, or {', '.join(shipped)}")
+
+
+def folder_sha256(folder: Path) -> str:
+    """One hash over the names and bytes of every file below a folder."""
+    return sha256_text(canonical_json(tree_hashes(folder)))
+
+
+SUMS = "SHA256SUMS"
+
+
+def write_sums(folder: Path) -> None:
+    """Record the hash of every file below a folder, in the format of ``sha256sum``."""
+    hashes = {name: digest for name, digest in tree_hashes(folder).items() if name != SUMS}
+    write_text(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
+
+
+def differing(folder: Path) -> list[str]:
+    """Files below a folder that are not as :func:`write_sums` recorded them.
+
+    Raises:
+        UserError: If there is no record.
+    """
+    record = folder / SUMS
+    if not record.is_file():
+        raise UserError(f"no {record}: install the package again")
+    lines = (line.split("  ", 1) for line in record.read_text().splitlines())
+    expected = {name: digest for digest, name in lines}
+    actual = {name: digest for name, digest in tree_hashes(folder).items() if name != SUMS}
+    return sorted({name for name, _ in expected.items() ^ actual.items()})

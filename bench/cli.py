@@ -1,0 +1,255 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command runs.
+
+Exit codes: 0 done; 1 wrong usage, spec or input; 2 some runs failed (the table is still written,
+its gaps marked); 130 interrupted, to be resumed by the same command.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+
+from trainers.errors import UserError
+
+app = typer.Typer(
+    name="bench",
+    help="Which ingredients of diffusion preference optimisation really help?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+mini = typer.Typer(help="The miniature world.", no_args_is_help=True)
+app.add_typer(mini, name="mini")
+
+SpecArgument = Annotated[str, typer.Argument(help="Name of a shipped spec, or a YAML file.")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="A smaller version: a smoke test.")]
+SeedsOption = Annotated[str | None, typer.Option(help="Training seeds, e.g. 0-4 or 0,2,5.")]
+OutOption = Annotated[Path, typer.Option(help="Folder for the store and the results.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    if debug:
+        os.environ["DPO_BENCH_DEBUG"] = "1"
+
+
+@app.command()
+def ablate(
+    spec: SpecArgument = "mini",
+    quick: QuickOption = False,
+    seeds: SeedsOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would run; run nothing.")] = False,
+    out: OutOption = Path("runs"),
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Train every arm, make paired images, score them, and test the paired differences."""
+    from bench import ablate as job
+    from bench.experiment import prepare
+    from bench.plan import print_plan
+    from bench.spec import load_spec
+    from bench.view import print_results
+
+    experiment = prepare(load_spec(spec, quick, parse_seeds(seeds)))
+    count = workers or job.default_workers()
+    if plan:
+        print_plan(experiment, out, count, as_json)
+        return 0
+    console = Console(stderr=True)
+    results, outcome = job.ablate(experiment, out, count, console)
+    print_results(results, as_json)
+    console.print(f"written to {out / experiment.spec.name}", markup=False)
+    for error in outcome.failed.values():
+        console.print(f"failed: {error}", style="red", markup=False)
+    return 2 if outcome.failed else 0
+
+
+@app.command()
+def train(
+    arm: Annotated[str, typer.Argument(help="Arm of the spec, e.g. DPO+A.")],
+    out: Annotated[Path, typer.Option(help="Folder for the network and the log.")],
+    spec: Annotated[str, typer.Option(help="Name of a shipped spec, or a YAML file.")] = "mini",
+    seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
+) -> int:
+    """Train one arm; run again after an interruption, it goes on where it stopped."""
+    from bench.quiet import silence_libraries
+    from bench.single import train_arm
+
+    silence_libraries()
+
+    train_arm(spec, arm, seed, out, Console(stderr=True))
+    return 0
+
+
+@app.command()
+def generate(
+    prompts: Annotated[str, typer.Option(help="Name of a prompt set, or a jsonl file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the images.")],
+    base: Annotated[str, typer.Option(help="A shipped model, or a diffusers folder.")] = "mini-sd",
+    network: Annotated[Path | None, typer.Option(help="Folder with a trained unet.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 20,
+    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale.")] = 4.0,
+    images_per_prompt: Annotated[int, typer.Option(min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Base seed of the noise.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first prompts.")] = None,
+) -> int:
+    """Make images, one noise per prompt and index, whatever the model or the batch size."""
+    from bench.quiet import silence_libraries
+    from bench.single import generate_images
+    from bench.spec import Generate
+
+    silence_libraries()
+    settings = Generate(
+        steps=steps, guidance=guidance, images_per_prompt=images_per_prompt, seed=seed
+    )
+    generate_images(base, network, prompts, limit, settings, out, Console(stderr=True))
+    return 0
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="Folder that 'bench generate' has written.")],
+    rewards: Annotated[str, typer.Option(help="Names with commas between them.")],
+) -> int:
+    """Score images: writes scores.parquet into the folder and prints the means."""
+    from bench.quiet import silence_libraries
+    from bench.single import score_folder
+
+    silence_libraries()
+
+    score_folder(folder, [name.strip() for name in rewards.split(",")], Console())
+    return 0
+
+
+@app.command()
+def table(
+    folder: Annotated[Path, typer.Argument(help="Folder that 'bench ablate' has written.")],
+    check: Annotated[bool, typer.Option("--check", help="Only compare, byte for byte.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Render the tables of a result folder again, from its scores and plan alone."""
+    from bench.results import read_results, render, stale
+    from bench.view import print_results
+
+    if not check:
+        print_results(render(folder), as_json)
+        return 0
+    read_results(folder)
+    if wrong := stale(folder):
+        raise UserError(
+            f"{folder}: {', '.join(wrong)} is not what its scores give: run 'bench table {folder}'"
+        )
+    typer.echo(f"{folder}: every table is what its scores give")
+    return 0
+
+
+@app.command("list")
+def list_plugins(
+    kind: Annotated[str | None, typer.Argument(help="rewards, objectives, specs, ...")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Show what can be named in a spec."""
+    from bench.catalogue import catalogue, print_catalogue
+
+    print_catalogue(catalogue(kind), as_json)
+    return 0
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> int:
+    """Check the installation: versions, shipped files, and what is known to break."""
+    from bench.doctor import examine, print_findings
+
+    findings = examine()
+    print_findings(findings, as_json)
+    return 0 if all(f.good for f in findings) else 1
+
+
+@mini.command("build")
+def mini_build(
+    out: Annotated[Path, typer.Option(help="Folder for the files and the work in progress.")],
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+) -> int:
+    """Make the shipped files from nothing: about two hours on 2 cores, resumable."""
+    from bench.mini.build.everything import build
+
+    build(out, seed, say)
+    return 0
+
+
+def say(line: str) -> None:
+    """Print a line at once, from whichever process."""
+    print(line, flush=True)
+
+
+@mini.command("check")
+def mini_check(
+    limit: Annotated[int, typer.Option(min=2, help="Number of prompts.")] = 220,
+    prompts: Annotated[str, typer.Option(help="Name of a prompt set.")] = "mini-dev",
+    guidance: Annotated[float, typer.Option(min=0)] = 4.0,
+    steps: Annotated[int, typer.Option(min=1)] = 20,
+    grid: Annotated[Path | None, typer.Option(help="Write a picture grid here.")] = None,
+) -> int:
+    """Let the oracle judge images of the base model."""
+    from bench.mini.check import check, print_check
+    from bench.quiet import silence_libraries
+
+    silence_libraries()
+
+    print_check(check(prompts, limit, guidance, steps, grid))
+    return 0
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...] | None:
+    """``0-4`` or ``0,2,5`` to seeds.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    if text is None:
+        return None
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise UserError(f"--seeds: expected e.g. 0-4 or 0,2,5, got {text!r}") from error
+    return tuple(seeds)
+
+
+def main() -> None:
+    """Entry point: errors that the user can mend are one line, whatever else is a bug."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line and return its exit code."""
+    try:
+        code: Any = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.ClickException, UserError) as error:
+        if os.environ.get("DPO_BENCH_DEBUG"):
+            raise
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        typer.echo(f"bench: {message}", err=True)
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        typer.echo("bench: interrupted; the same command goes on from here", err=True)
+        return 130
+
+
+def print_json(value: Any) -> None:
+    """Print data as JSON."""
+    typer.echo(json.dumps(value, indent=1))

@@ -1,0 +1,105 @@
+"""An experiment made concrete: its arms, its stages, and where each score will come from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bench.assets import folder_sha256, model_folder, pairs_file
+from bench.matrix import BASE, Matrix, build_matrix
+from bench.prompts import PromptSet, load_prompts
+from bench.rewards import REWARDS
+from bench.spec import Spec
+from bench.stages import EncodeStage, GenerateStage, ScoreStage, Stage, TrainStage
+from trainers.backbones import BACKBONES
+from trainers.data.pairs import read_pairs
+from trainers.files import sha256_file
+
+CONTROL = "A/A"
+"""Name under which the second image set of each A/A pair is stored; the first is ``A/A'``."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of one arm and training seed."""
+
+    arm: str
+    seed: int | None
+    """Training seed; None for the base model; number of the pair for the A/A control."""
+    images: GenerateStage
+    scores: tuple[ScoreStage, ...]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a spec stands for."""
+
+    spec: Spec
+    matrix: Matrix
+    prompts: PromptSet
+    pairs: int
+    ties: int
+    sets: tuple[ImageSet, ...]
+    cards: dict[str, dict[str, Any]]
+    """The card of each reward, its signature included."""
+
+    def stages(self) -> list[Stage]:
+        """Every distinct stage, each after those it needs. Equal configurations are one run."""
+        found: dict[str, Stage] = {}
+        for stage in self._all():
+            found.setdefault(stage.id, stage)
+        return list(found.values())
+
+    def _all(self) -> Iterator[Stage]:
+        for entry in self.sets:
+            train = entry.images.train
+            if train is not None:
+                yield train.latents
+                yield train
+            yield entry.images
+            yield from entry.scores
+
+
+def prepare(spec: Spec) -> Experiment:
+    """Check all that a spec names and lay out its stages. Nothing expensive is started.
+
+    Raises:
+        UserError: If a model, pair set, prompt set, reward or setting is missing or wrong.
+    """
+    base, data = model_folder(spec.base), pairs_file(spec.data)
+    BACKBONES.get(spec.backbone)(base)
+    pairs = read_pairs(data)
+    base_sha256, data_sha256 = folder_sha256(base), sha256_file(data)
+    matrix = build_matrix(spec, base_sha256, data_sha256)
+    prompts = load_prompts(spec.prompts, spec.prompt_limit)
+    rewards = {name: REWARDS.get(name)() for name in spec.rewards}
+    signatures = {name: reward.signature for name, reward in rewards.items()}
+    cards = {
+        name: {**reward.card.model_dump(mode="json"), "signature": signatures[name]}
+        for name, reward in rewards.items()
+    }
+    latents = EncodeStage(
+        "latents", spec.backbone, base, base_sha256, data, data_sha256, len(pairs.pairs)
+    )
+
+    def image_set(arm: str, seed: int | None, train: TrainStage | None, first: int) -> ImageSet:
+        label = arm if seed is None else f"{arm} seed {seed}"
+        images = GenerateStage(
+            f"images of {label}", spec.generate, first, prompts.items, spec.backbone,
+            base, base_sha256, train,
+        )  # fmt: skip
+        scores = tuple(
+            ScoreStage(f"{name} of {label}", name, signature, images)
+            for name, signature in signatures.items()
+        )
+        return ImageSet(arm, seed, images, scores)
+
+    sets = [image_set(BASE, None, None, 0)]
+    for arm in matrix.arms:
+        for seed, config in arm.configs.items():
+            train = TrainStage(f"training {arm.name} seed {seed}", config, base, latents)
+            sets.append(image_set(arm.name, seed, train, 0))
+    step = spec.generate.images_per_prompt
+    for pair in range(spec.statistics.control_pairs):
+        for side, name in enumerate((f"{CONTROL}'", CONTROL)):
+            sets.append(image_set(name, pair, None, (1 + 2 * pair + side) * step))
+    return Experiment(spec, matrix, prompts, len(pairs.pairs), pairs.ties, tuple(sets), cards)

@@ -1,0 +1,25 @@
+"""The files of an image set: names, and an index of prompts and hashes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainers.files import write_text
+from trainers.seeds import derive
+
+INDEX = "images.jsonl"
+
+
+def image_name(prompt: str, k: int) -> str:
+    """File name of an image: safe for any prompt, and the same whatever the prompt's id."""
+    return f"{derive(0, 'file name', prompt):016x}_{k}.png"
+
+
+def write_index(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows of an image set: prompt, k, file, sha256."""
+    write_text(folder / INDEX, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_index(folder: Path) -> list[dict[str, Any]]:
+    """The rows of an image set: prompt, k, file, sha256."""
+    return [json.loads(line) for line in (folder / INDEX).read_text().splitlines()]

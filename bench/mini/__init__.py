@@ -1,0 +1,1 @@
+"""The miniature world: scenes whose content can be read back from the pixels."""

@@ -1,0 +1,1 @@
+"""The recipe that makes the shipped files of the miniature world from nothing."""

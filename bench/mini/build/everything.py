@@ -1,0 +1,41 @@
+"""The whole recipe: autoencoder, text encoder and UNet, rewards, preference pairs."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.assets import write_sums
+
+VAE_STEPS = 3_400
+DIFFUSION_STEPS = 4_000
+PAIRS = 2_400
+SAMPLER_STEPS = 20
+GUIDANCE = 4.0
+
+
+def build(out: Path, seed: int, say: Callable[[str], None]) -> None:
+    """Make every shipped file below ``out``; run again, it goes on where it was interrupted.
+
+    ``say`` is called from other processes too, so it must be a function of a module.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    from bench.mini.build.diffusion import train_diffusion
+    from bench.mini.build.pairs import make_pairs
+    from bench.mini.build.parallel import SHARDS, in_processes
+    from bench.mini.build.prompts import USES, write_prompts
+    from bench.mini.build.rewards import train_rewards
+    from bench.mini.build.vae import train_vae
+
+    work, weights = out / "work", out / "weights"
+    base = weights / "sd"
+    for split in USES:
+        write_prompts(out / "prompts", split)
+    if not (base / "vae" / "config.json").exists():
+        in_processes(SHARDS, train_vae, base / "vae", work, seed, VAE_STEPS, say)
+    if not (base / "model_index.json").exists():
+        in_processes(SHARDS, train_diffusion, base, work, seed, DIFFUSION_STEPS, say)
+    if not (weights / "rewards" / "aesthetic").exists():
+        train_rewards(weights / "rewards", work, seed, say)
+    make_pairs(weights, work, base, seed, PAIRS, SAMPLER_STEPS, GUIDANCE, say)
+    write_sums(weights)
+    say(f"done: {weights} is what ships as bench/mini/weights, {out / 'prompts'} as prompts")

@@ -1,0 +1,82 @@
+"""One small resumable training loop for everything the miniature world ships."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.mini.build.parallel import SHARDS, rank_and_size, sum_gradients
+from trainers import checkpoint
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate: warm-up, constant, then linear to zero over the last share ``decay``."""
+
+    steps: int
+    lr: float
+    warmup: int = 100
+    decay: float = 0.35
+    ema_decay: float = 0.999
+    weight_decay: float = 0.01
+    save_every: int = 250
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of 0-based ``step``."""
+        left = (self.steps - step) / (self.decay * self.steps)
+        return self.lr * min(1.0, (step + 1) / self.warmup, left)
+
+
+def fit(
+    model: nn.Module,
+    average: nn.Module,
+    loss_at: Callable[[int, int], Tensor],
+    schedule: Schedule,
+    path: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Train ``model`` and leave its exponential moving average in ``average``.
+
+    ``loss_at(step, shard)`` is the mean loss of one of ``SHARDS`` equal parts of a batch. It must
+    depend on its arguments only, so that a resumed run is the same run.
+    """
+    rank, size = rank_and_size()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay
+    )
+    modules = {"model": model, "average": average}
+    first = 0
+    if path.exists():
+        first = int(checkpoint.load(path, modules, optimizer)["step"])
+    model.train()
+    began, running = time.monotonic(), 0.0
+    for step in range(first, schedule.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.lr_at(step)
+        optimizer.zero_grad(set_to_none=True)
+        part = sum(_backward(loss_at(step, shard)) for shard in range(rank, SHARDS, size))
+        loss = sum_gradients(model, part)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        _follow(average, model, min(schedule.ema_decay, (1 + step) / (10 + step)))
+        running = 0.98 * running + 0.02 * loss if running else loss
+        done = step + 1
+        if rank == 0 and (done % schedule.save_every == 0 or done == schedule.steps):
+            checkpoint.save(path, modules, optimizer, {"step": done})
+            rate = (done - first) / (time.monotonic() - began)
+            say(f"{path.stem}: step {done}/{schedule.steps} loss {running:.5f} {rate:.2f} steps/s")
+
+
+def _backward(loss: Tensor) -> float:
+    share = loss / SHARDS
+    share.backward()  # type: ignore[no-untyped-call]
+    return share.item()
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
+        slow.lerp_(fast, 1 - decay)

@@ -1,0 +1,93 @@
+"""How good the base model of the miniature world is, in the eyes of the oracle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from bench.assets import model_folder
+from bench.generate import image_generator, load_pipeline
+from bench.mini import oracle
+from bench.mini.world import WORDS, parse
+from bench.prompts import load_prompts
+from bench.stats import wilson
+
+BATCH = 25
+GRID_COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class Check:
+    """Shares of images with an attribute right, and mean scores in [0, 1]."""
+
+    images: int
+    right: dict[str, int]
+    """Images by what is right: each attribute, the first three together, all five."""
+    score: float
+    fit: float
+    craft: float
+
+
+def check(prompts: str, limit: int, guidance: float, steps: int, grid: Path | None) -> Check:
+    """Sample one image per prompt from ``mini-sd`` and let the oracle read it."""
+    items = load_prompts(prompts, limit).items
+    pipeline = load_pipeline(model_folder("mini-sd"), None, "ddim")
+    images: list[Image.Image] = []
+    for start in range(0, len(items), BATCH):
+        part = [prompt for _, prompt in items[start : start + BATCH]]
+        images += pipeline(
+            part,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=[image_generator(0, prompt, 0) for prompt in part],
+        ).images
+    if grid is not None:
+        picture_grid(images[: 6 * GRID_COLUMNS], GRID_COLUMNS).save(grid)
+    return _judge(images, [prompt for _, prompt in items])
+
+
+def _judge(images: Sequence[Image.Image], prompts: Sequence[str]) -> Check:
+    names = [*WORDS, "colour, shape and background", "all five"]
+    right = dict.fromkeys(names, 0)
+    judgements = []
+    for image, prompt in zip(images, prompts, strict=True):
+        pixels, wanted = np.asarray(image.convert("RGB")), parse(prompt)
+        seen = oracle.read(pixels).scene
+        hit = {n: seen is not None and getattr(seen, n) == getattr(wanted, n) for n in WORDS}
+        hit[names[-2]] = hit["colour"] and hit["shape"] and hit["background"]
+        hit[names[-1]] = all(hit[n] for n in WORDS)
+        for name in names:
+            right[name] += hit[name]
+        judgements.append(oracle.judge(pixels, wanted))
+    means = [float(np.mean([getattr(j, n) for j in judgements])) for n in ("score", "fit", "craft")]
+    return Check(len(images), right, *means)
+
+
+def picture_grid(images: Sequence[Image.Image], columns: int, scale: int = 2) -> Image.Image:
+    """Equally large images side by side, ``scale`` times enlarged without smoothing."""
+    width, height = images[0].size
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for index, image in enumerate(images):
+        sheet.paste(image, (index % columns * width, index // columns * height))
+    return sheet.resize((scale * sheet.width, scale * sheet.height), Image.Resampling.NEAREST)
+
+
+def print_check(result: Check) -> None:
+    """Print shares with Wilson 95 % intervals, and mean scores."""
+    table = Table(title=f"oracle on {result.images} images of mini-sd", title_justify="left")
+    for name in ("what is right", "share", "95 % interval"):
+        table.add_column(name)
+    for name, count in result.right.items():
+        low, high = wilson(count / result.images, result.images)
+        table.add_row(name, f"{count / result.images:.3f}", f"{low:.3f} to {high:.3f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"score {result.score:.4f}, fit {result.fit:.4f}, craft {result.craft:.4f}",
+        highlight=False,
+    )

@@ -1,0 +1,11 @@
+"""Keep libraries from drawing bars and printing advice into our output."""
+
+
+def silence_libraries() -> None:
+    """Switch off the progress bars of diffusers and transformers, and their advice."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()

@@ -1,0 +1,18 @@
+"""Reward models: one file each, found by name."""
+
+from bench.rewards.base import Reward
+from trainers.registry import Registry
+
+REWARDS: Registry[type[Reward]] = Registry(
+    "reward",
+    "dpo_bench.rewards",
+    {
+        "oracle": "bench.rewards.oracle:Oracle",
+        "pickscore": "bench.rewards.pickscore:PickScore",
+        "clip": "bench.rewards.clip:CLIPScore",
+        "aesthetic": "bench.rewards.aesthetic:Aesthetic",
+        "mini-pickscore": "bench.rewards.pickscore:MiniPickScore",
+        "mini-clip": "bench.rewards.clip:MiniCLIPScore",
+        "mini-aesthetic": "bench.rewards.aesthetic:MiniAesthetic",
+    },
+)

@@ -1,0 +1,110 @@
+"""What every reward model is: a card that says exactly what is computed, and a scorer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from bench.rewards.weights import Found, Weights, find
+from trainers.errors import UserError
+from trainers.files import canonical_json, sha256_text
+
+Scores = NDArray[np.float32]
+
+
+def check_lengths(images: Sequence[Image.Image], prompts: Sequence[str]) -> None:
+    """Refuse images and prompts that are not pairs."""
+    if len(images) != len(prompts):
+        raise UserError(
+            f"expected one prompt for each image, got {len(images)} images and {len(prompts)} "
+            "prompts: repeat the prompt of several images"
+        )
+
+
+class Card(BaseModel):
+    """Everything but the weights' bytes that decides a score."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    direction: Literal["higher", "lower"] = "higher"
+    scale: str
+    """What the number is, e.g. ``100*cosine``."""
+    range: tuple[float, float]
+    """Values to expect, for sanity checks and figures; not a clip."""
+    weights: tuple[Weights, ...]
+    """Where files are read from. No file name occurs twice."""
+    preprocessing: str
+    text: str | None
+    """Tokenizer and length, or None if the prompt is not used."""
+    dtype: str = "float32"
+    trained_on: tuple[str, ...]
+    """Data sets whose labels or images shaped the reward: for contamination marks."""
+    licence: str
+    origin: Literal["official", "miniature", "rule"]
+    version: int = 1
+    """Raised when the code of the reward changes any score."""
+
+
+class Reward(ABC):
+    """A reward model. Making one is cheap; :meth:`load` reads the weights."""
+
+    card: ClassVar[Card]
+
+    def __init__(
+        self, weights: Path | None = None, device: str = "cpu", download: bool = False
+    ) -> None:
+        """Create the reward.
+
+        Args:
+            weights: A local folder that holds every file of the card's weights, to be read instead
+                of the card's own places.
+            device: A torch device.
+            download: Allow downloads, as the environment variable DPO_BENCH_ALLOW_DOWNLOAD=1 does.
+        """
+        self.weights = weights
+        self.device = device
+        self.download = download
+
+    @cached_property
+    def files(self) -> Found:
+        """The weights' files, found, hashed and compared with the hashes that are known.
+
+        Raises:
+            UserError: If one is missing or is not the pinned one; the message says the mend.
+        """
+        return find(self.card.weights, self.weights, self.download)
+
+    @property
+    def signature(self) -> str:
+        """Identity of the scores, e.g. ``clip|official|100*cosine|float32|1f2e3d4c5b6a``.
+
+        The digest covers the card and the sha256 of every file read, so scores whose signatures
+        are equal were computed alike. ``given`` stands for the origin where a local folder holds
+        other bytes than the known ones. Needs the files, but does not load the model.
+        """
+        card, files = self.card, self.files
+        identity = {"card": card.model_dump(mode="json"), "sha256": files.sha256}
+        origin = card.origin if files.genuine else "given"
+        digest = sha256_text(canonical_json(identity))[:12]
+        return f"{card.name}|{origin}|{card.scale}|{card.dtype}|{digest}"
+
+    @abstractmethod
+    def load(self) -> None:
+        """Read the weights, unless they have been read.
+
+        Raises:
+            UserError: If they are missing, are not the pinned ones or do not fit the model.
+        """
+
+    @abstractmethod
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        """Score image ``i`` against prompt ``i``: ``float32[n]``, NaN where there is no score.
+
+        Loads the weights if need be. Raises a UserError for an image or prompt it cannot read.
+        """

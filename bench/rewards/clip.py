@@ -1,0 +1,70 @@
+"""CLIP score: how well an image fits its prompt, as CLIP sees it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.rewards.base import Card
+from bench.rewards.images import PREPROCESSING
+from bench.rewards.towers import MODEL_FILES, TOKENIZER_FILE, TowerReward
+from bench.rewards.weights import Weights
+
+VIT_L_14 = Weights(
+    id="openai/clip-vit-large-patch14",
+    revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
+    files=(*MODEL_FILES, TOKENIZER_FILE),
+    sha256={
+        "config.json": "8a09b467700c58138c29d53c605b34ebc69beaadd13274a8a2af8ad2c2f4032a",
+        "model.safetensors": "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
+        "tokenizer.json": "a83e0809aa4c3af7208b2df632a7a69668c6d48775b3c3fe4e1b1199d1f8b8f4",
+    },
+)
+"""Revision and hashes as several public projects record them, independently of each other."""
+
+
+class CLIPScore(TowerReward):
+    """``100 * cosine`` of image and prompt (Hessel et al. 2021, without their factor 2.5).
+
+    ViT-L/14 of OpenAI. Many preference-optimisation papers use ViT-H/14 of LAION instead, whose
+    values are about 10 higher and must not be compared with these.
+    """
+
+    card = Card(
+        name="clip",
+        scale="100*cosine",
+        range=(10.0, 35.0),
+        weights=(VIT_L_14,),
+        preprocessing=PREPROCESSING,
+        text="tokenizer.json, truncated to 77 tokens",
+        trained_on=("WIT-400M",),
+        licence="MIT",
+        origin="official",
+    )
+
+    def _score_batch(
+        self, images: Sequence[Image.Image], prompts: Sequence[str]
+    ) -> NDArray[np.floating]:
+        return 100 * self.tower.cosines(images, prompts)
+
+
+class MiniCLIPScore(CLIPScore):
+    """The same on a CLIP model that was trained from nothing on the miniature world."""
+
+    card = CLIPScore.card.model_copy(
+        update={
+            "name": "mini-clip",
+            "range": (0.0, 100.0),
+            "weights": (
+                Weights(
+                    id="package:bench.mini/weights/rewards/clip",
+                    files=(*MODEL_FILES, TOKENIZER_FILE),
+                ),
+            ),
+            "text": "tokenizer.json, truncated to 16 tokens",
+            "trained_on": ("mini-world",),
+            "licence": "as the project",
+            "origin": "miniature",
+        }
+    )

@@ -1,0 +1,106 @@
+"""One stage on its own: train an arm, make images, score a folder."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from bench.assets import folder_sha256, model_folder
+from bench.experiment import prepare
+from bench.generate import generate
+from bench.images import read_index
+from bench.prompts import load_prompts
+from bench.rewards import REWARDS
+from bench.score import score_rows
+from bench.spec import Generate, load_spec
+from bench.stages import GenerateStage
+from trainers.backbones import BACKBONES
+from trainers.core import Trainer
+from trainers.data.latents import encode_pairs
+from trainers.data.pairs import read_pairs
+from trainers.errors import UserError
+from trainers.files import write_atomically
+from trainers.metrics import StepMetrics
+
+
+def train_arm(source: str, arm: str, seed: int, out: Path, console: Console) -> None:
+    """Train one arm of a spec into ``out``.
+
+    Raises:
+        UserError: If the spec has no such arm.
+    """
+    spec = load_spec(source, seeds=(seed,))
+    experiment = prepare(spec)
+    arms = {entry.name: entry for entry in experiment.matrix.arms}
+    if arm not in arms:
+        raise UserError(f"spec {source!r} has no arm {arm!r}: expected one of {', '.join(arms)}")
+    stage = next(s.images.train for s in experiment.sets if s.arm == arm)
+    assert stage is not None
+    backbone = BACKBONES.get(spec.backbone)(stage.base)
+    data = encode_pairs(read_pairs(stage.latents.data), backbone)
+    out.mkdir(parents=True, exist_ok=True)
+
+    def show(step: int, metrics: StepMetrics) -> None:
+        if step % 10 == 0 or step == stage.config.steps:
+            console.print(
+                f"step {step}/{stage.config.steps} loss {metrics.loss:.4f} "
+                f"accuracy {metrics.accuracy:.2f} margin {metrics.margin:+.2e}",
+                highlight=False,
+            )
+
+    Trainer(stage.config, backbone, data).run(out, show)
+    console.print(f"run {stage.config.run_id()[:16]} is in {out}", highlight=False)
+
+
+def generate_images(
+    base: str,
+    network: Path | None,
+    prompts: str,
+    limit: int | None,
+    settings: Generate,
+    out: Path,
+    console: Console,
+) -> None:
+    """Make the images of a prompt set.
+
+    Raises:
+        UserError: If a folder or the prompts are missing.
+    """
+    folder = model_folder(base)
+    if network is not None and not (network / "unet").is_dir():
+        raise UserError(f"expected a folder with a trained 'unet' in it, got {network}")
+    stage = GenerateStage(
+        "images", settings, 0, load_prompts(prompts, limit).items, "stable-diffusion", folder,
+        folder_sha256(folder), None,
+    )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    generate(stage, network, out, lambda n: console.print(f"{n}/{stage.units} images"))
+
+
+def score_folder(folder: Path, rewards: list[str], console: Console) -> None:
+    """Score the images of a folder and print the mean of each reward.
+
+    Raises:
+        UserError: If the folder has no index, or a reward is unknown.
+    """
+    if not (folder / "images.jsonl").is_file():
+        raise UserError(f"{folder} has no images.jsonl: give a folder that 'bench generate' wrote")
+    rows = read_index(folder)
+    tables: list[pa.Table] = []
+    shown = Table(title=f"{len(rows)} images of {folder}", title_justify="left")
+    for name in ("reward", "mean", "sd", "missing"):
+        shown.add_column(name)
+    for name, reward in [(name, REWARDS.get(name)()) for name in rewards]:
+        reward.load()
+        table = score_rows(folder, rows, reward, lambda _: None)
+        values = table["score"].drop_null().to_numpy()
+        shown.add_row(name, f"{values.mean():.4f}", f"{values.std():.4f}",
+                      str(table["score"].null_count))  # fmt: skip
+        for column, value in (("reward", name), ("signature", reward.signature)):
+            table = table.append_column(column, pa.array([value] * len(rows)))
+        tables.append(table)
+    whole = pa.concat_tables(tables)
+    write_atomically(folder / "scores.parquet", lambda part: pq.write_table(whole, part))
+    console.print(shown)

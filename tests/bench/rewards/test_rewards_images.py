@@ -1,0 +1,103 @@
+"""Preprocessing against an independent computation, for sizes, shapes and modes."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.rewards.images import to_pixels, to_rgb
+from trainers.errors import UserError
+
+
+def picture(width: int, height: int) -> Image.Image:
+    values = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3))
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' kernel with a = -1/2, which PIL calls bicubic."""
+    x = np.abs(x)
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def resample(values: np.ndarray, size: int) -> np.ndarray:
+    """Resize the first axis with antialiasing, and round to 8 bits."""
+    scale = len(values) / size
+    centres = (np.arange(size) + 0.5) * scale
+    taps = np.arange(len(values)) + 0.5
+    weights = cubic((taps[None] - centres[:, None]) / max(scale, 1.0))
+    weights /= weights.sum(1, keepdims=True)
+    mixed = np.tensordot(weights, values.astype(np.float64), axes=1)
+    return np.clip(np.rint(mixed), 0, 255)
+
+
+def expected(image: Image.Image, side: int) -> np.ndarray:
+    """The published CLIP preprocessing in NumPy: ``[3, side, side]``."""
+    values = np.asarray(image, dtype=np.float64)
+    height, width = values.shape[:2]
+    short = min(height, width)
+    # PIL resizes columns first and rounds in between.
+    values = resample(values.swapaxes(0, 1), side * width // short).swapaxes(0, 1)
+    values = resample(values, side * height // short)
+    top, left = (values.shape[0] - side) // 2, (values.shape[1] - side) // 2
+    values = values[top : top + side, left : left + side] / 255
+    mean = np.array([0.48145466, 0.4578275, 0.40821073])
+    std = np.array([0.26862954, 0.26130258, 0.27577711])
+    return ((values - mean) / std).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side"),
+    [(64, 64, 64), (64, 64, 32), (40, 40, 56), (100, 60, 32), (61, 97, 32), (37, 300, 24)],
+)
+def test_pixels_are_those_of_the_published_preprocessing(width, height, side):
+    image = picture(width, height)
+    pixels = to_pixels(image, side)
+    assert pixels.dtype == np.float32
+    assert pixels.shape == (3, side, side)
+    # PIL computes with fixed-point weights, so a value may round to the next of the 256 levels.
+    level = 1 / 255 / 0.26
+    difference = np.abs(pixels - expected(image, side))
+    assert difference.max() < 1.05 * level
+    assert difference.mean() < 0.02 * level
+
+
+def test_an_image_of_the_right_size_is_only_normalised():
+    image = picture(32, 32)
+    np.testing.assert_allclose(to_pixels(image, 32), expected(image, 32), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "rgb"),
+    [
+        ("RGB", (10, 20, 30), (10, 20, 30)),
+        ("L", 77, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("LA", (77, 0), (77, 77, 77)),
+        ("RGBA", (10, 20, 30, 0), (10, 20, 30)),
+        ("CMYK", (255, 0, 0, 0), (0, 255, 255)),
+    ],
+)
+def test_modes_become_rgb(mode, colour, rgb):
+    assert to_rgb(Image.new(mode, (4, 4), colour)).getpixel((1, 1)) == rgb
+
+
+def test_a_palette_is_looked_up():
+    image = Image.new("P", (2, 1))
+    image.putpalette([9, 8, 7, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    assert [to_rgb(image).getpixel((x, 0)) for x in (0, 1)] == [(9, 8, 7), (200, 100, 50)]
+
+
+def test_an_exif_orientation_is_applied():
+    image = picture(8, 4)
+    image.getexif()[0x0112] = 6
+    turned = np.asarray(to_rgb(image))
+    np.testing.assert_array_equal(turned, np.rot90(np.asarray(image), -1))
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_wider_pixels_are_refused(mode):
+    with pytest.raises(UserError, match="8 bits a channel"):
+        to_rgb(Image.new(mode, (4, 4)))

@@ -1,0 +1,144 @@
+"""DPO and SFT against values and identities worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from trainers.objectives import PairErrors
+from trainers.objectives.dpo import DPO
+from trainers.objectives.sft import SFT
+
+error = st.floats(0, 2, allow_subnormal=False)
+ONE = torch.ones(1, dtype=torch.float64)
+
+
+def errors(
+    policy_winner: float, policy_loser: float, reference_winner: float, reference_loser: float
+) -> PairErrors:
+    """The errors of one pair."""
+    values = (policy_winner, policy_loser, reference_winner, reference_loser)
+    return PairErrors(*(torch.tensor([v], dtype=torch.float64) for v in values))
+
+
+def two_pairs() -> PairErrors:
+    """Two pairs with (L_w - L_l) - (R_w - R_l) of -0.001 and +0.0008."""
+    values = ([0.100, 0.140], [0.102, 0.139], [0.1005, 0.1397], [0.1015, 0.1395])
+    return PairErrors(*(torch.tensor(v, dtype=torch.float64) for v in values))
+
+
+@pytest.mark.parametrize(
+    ("beta", "logits", "golden"),
+    [(2000.0, (1.0, -0.8), 0.74218117673301), (5000.0, (2.5, -2.0), 1.1029088726677876)],
+)
+def test_dpo_golden(beta: float, logits: tuple[float, float], golden: float) -> None:
+    """Diffusion-DPO as its authors' code has it (arXiv 2311.12908).
+
+    u = -beta/2 * (-0.001, +0.0008), so (1, -0.8) at beta 2000; each loss is ln(1 + exp(-u)).
+    """
+    loss = DPO(beta=beta).loss(two_pairs(), torch.ones(2, dtype=torch.float64))
+    by_hand = [math.log1p(math.exp(-u)) for u in logits]
+    assert loss.tolist() == pytest.approx(by_hand, rel=1e-10)
+    assert loss.mean().item() == pytest.approx(golden, rel=1e-12)
+
+
+def test_margin_is_in_favour_of_the_winner() -> None:
+    """Minus the differences above: the first pair is ranked correctly, the second is not."""
+    assert two_pairs().margin.tolist() == pytest.approx([0.001, -0.0008])
+
+
+@given(error, error, st.floats(1, 10_000))
+def test_dpo_of_a_policy_equal_to_its_reference_is_ln_2(w: float, l: float, beta: float) -> None:  # noqa: E741
+    """u = 0 whatever the errors, and -ln sigmoid(0) = ln 2."""
+    loss = DPO(beta=beta).loss(errors(w, l, w, l), ONE).item()
+    assert loss == pytest.approx(0.6931471805599453, rel=1e-14)
+
+
+@given(error, error, error, error)
+def test_swapping_winner_and_loser_flips_the_margin(a: float, b: float, c: float, d: float) -> None:
+    """Margin(w, l) = -margin(l, w); -ln sigmoid(u) + ln sigmoid(-u) = -u: the losses differ by u.
+
+    u = beta/2 * margin with beta = 20.
+    """
+    forth, back = errors(a, b, c, d), errors(b, a, d, c)
+    assert back.margin.item() == pytest.approx(-forth.margin.item(), abs=1e-15)
+    objective = DPO(beta=20.0)
+    difference = objective.loss(forth, ONE) - objective.loss(back, ONE)
+    assert difference.item() == pytest.approx(-10 * forth.margin.item(), abs=1e-12)
+
+
+@given(error, error, error, error, st.floats(0, 1), st.floats(0, 1))
+def test_dpo_ignores_what_policy_and_reference_share(
+    a: float, b: float, c: float, d: float, winner: float, loser: float
+) -> None:
+    """A constant on L and R of one image cancels in R - L; SFT, which has no R, does move."""
+    plain, moved = errors(a, b, c, d), errors(a + winner, b + loser, c + winner, d + loser)
+    objective = DPO(beta=100.0)
+    got = objective.loss(moved, ONE).item()
+    assert got == pytest.approx(objective.loss(plain, ONE).item(), rel=1e-9, abs=1e-12)
+    shift = SFT().loss(moved, ONE) - SFT().loss(plain, ONE)
+    assert shift.item() == pytest.approx(winner, abs=1e-12)
+
+
+def leaves(values: PairErrors) -> tuple[Tensor, Tensor, PairErrors]:
+    """The policy's errors as leaves of a graph, and the errors made of them."""
+    winner = values.policy_winner.clone().requires_grad_()
+    loser = values.policy_loser.clone().requires_grad_()
+    return winner, loser, PairErrors(winner, loser, values.reference_winner, values.reference_loser)
+
+
+@settings(max_examples=50)
+@given(error, error, error, error, st.floats(1, 100), st.floats(1, 2))
+def test_dpo_gradient(a: float, b: float, c: float, d: float, beta: float, scale: float) -> None:
+    """d/dL_w of -ln sigmoid(u), u = -s/2 * L_w + ..., is s/2 * sigmoid(-u) > 0; L_l: the opposite.
+
+    s = beta * lambda: lambda stands inside the sigmoid (arXiv 2505.18736, Eq. 5-6).
+    """
+    winner, loser, pair = leaves(errors(a, b, c, d))
+    DPO(beta=beta).loss(pair, scale * ONE).sum().backward()  # type: ignore[no-untyped-call]
+    u = 0.5 * beta * scale * ((c - a) - (d - b))
+    expected = 0.5 * beta * scale / (1 + math.exp(u))
+    assert winner.grad is not None
+    assert loser.grad is not None
+    assert winner.grad.item() == pytest.approx(expected, rel=1e-9)
+    assert loser.grad.item() == pytest.approx(-expected, rel=1e-9)
+    assert winner.grad.item() > 0
+
+
+@given(error, error, error, error, st.floats(1, 2))
+def test_lambda_scales_beta(a: float, b: float, c: float, d: float, scale: float) -> None:
+    """Beta 100 with lambda is beta 100 * lambda; a weight on the loss would give lambda * loss."""
+    pair = errors(a, b, c, d)
+    inside = DPO(beta=100.0).loss(pair, scale * ONE).item()
+    scaled = DPO(beta=100.0 * scale).loss(pair, ONE).item()
+    assert inside == pytest.approx(scaled, rel=1e-9, abs=1e-14)
+
+
+def test_lambda_is_per_pair() -> None:
+    """At beta 1000 the logits are 0.5 and -0.4; lambda (2, 1.5) makes them 1.0 and -0.6."""
+    loss = DPO(beta=1000.0).loss(two_pairs(), torch.tensor([2.0, 1.5], dtype=torch.float64))
+    assert loss.tolist() == pytest.approx([math.log1p(math.exp(-u)) for u in (1.0, -0.6)], rel=1e-9)
+
+
+def test_dpo_of_hopeless_pairs_is_finite() -> None:
+    """At u = -5000 the loss is 5000 (to rounding) with slope beta/2, not an overflow."""
+    winner, _, pair = leaves(errors(2.0, 0.0, 0.0, 0.0))
+    loss = DPO(beta=5000.0).loss(pair, ONE)
+    loss.sum().backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == pytest.approx(5000.0)
+    assert winner.grad is not None
+    assert winner.grad.item() == pytest.approx(2500.0)
+
+
+def test_sft_is_the_winners_error() -> None:
+    """L_w per pair; nothing flows into the loser, and the slope for the winner is 1."""
+    winner, loser, pair = leaves(two_pairs())
+    loss = SFT().loss(pair, torch.full((2,), 1.7))
+    assert loss.tolist() == [0.100, 0.140]
+    loss.sum().backward()  # type: ignore[no-untyped-call]
+    assert winner.grad is not None
+    assert winner.grad.tolist() == [1.0, 1.0]
+    assert loser.grad is None

@@ -1,0 +1,12 @@
+"""Backbones, one file each, found by name."""
+
+from trainers.backbones.base import Backbone, Moments
+from trainers.registry import Registry
+
+BACKBONES: Registry[type[Backbone]] = Registry(
+    "backbone",
+    "dpo_bench.backbones",
+    {"stable-diffusion": "trainers.backbones.stable_diffusion:StableDiffusion"},
+)
+
+__all__ = ["BACKBONES", "Backbone", "Moments"]

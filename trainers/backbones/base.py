@@ -1,0 +1,59 @@
+"""What a backbone is: it encodes, noises and predicts, and knows its signal-to-noise ratio."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+
+class Moments(NamedTuple):
+    """Mean and deviation of the latents of images, each ``float32[n, C, H, W]``, scaled."""
+
+    mean: Tensor
+    std: Tensor
+
+
+class Backbone(ABC):
+    """A pretrained text-to-image model in the diffusers folder layout."""
+
+    name: ClassVar[str]
+    snr: Tensor
+    """``abar / (1 - abar)`` at each training timestep, ``float64[T]``."""
+
+    @abstractmethod
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        """Remember where the model lies; parts are read when they are needed.
+
+        Raises:
+            UserError: If the folder does not hold such a model.
+        """
+
+    @abstractmethod
+    def load_network(self) -> nn.Module:
+        """The pretrained denoising network, in float32, a new copy at each call."""
+
+    @abstractmethod
+    def encode_images(self, pixels: Tensor) -> Moments:
+        """Encode pixels in [-1, 1], ``[n, 3, height, width]``."""
+
+    @abstractmethod
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Text states ``float32[n, tokens, width]``."""
+
+    @abstractmethod
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """``x_t`` for timesteps ``int64[n]``."""
+
+    @abstractmethod
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network should predict for ``x_t``."""
+
+    @abstractmethod
+    def predict(self, network: nn.Module, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        """The network's prediction, of the shape of ``noisy``."""
+
+    @abstractmethod
+    def save_network(self, network: nn.Module, folder: Path) -> None:
+        """Write the network where a pipeline of this kind would look for it below ``folder``."""

@@ -1,0 +1,65 @@
+"""Exact checkpoints: every tensor a run needs to go on as if it had never stopped.
+
+One safetensors file holds the modules and the optimiser state; the scalars travel as JSON in its
+metadata. Writing is atomic, so the newest checkpoint is always whole.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from trainers.files import write_atomically
+
+
+def save(
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+) -> None:
+    """Write modules, optimiser state and JSON-able ``state`` to ``path``."""
+    tensors: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        tensors |= {f"{name}/{k}": v for k, v in module.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in slots.items()}
+    whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    metadata = {"state": json.dumps(dict(state))}
+    write_atomically(path, lambda part: save_file(whole, str(part), metadata))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The saved state alone, to see what a checkpoint belongs to before it is loaded."""
+    with safe_open(path, framework="pt") as stream:
+        state: dict[str, Any] = json.loads(stream.metadata()["state"])
+    return state
+
+
+def load(
+    path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Restore modules and optimiser in place and return the saved state.
+
+    Raises:
+        RuntimeError: If a module's tensors do not match (strict loading).
+    """
+    with safe_open(path, framework="pt") as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, module in modules.items():
+        prefix = f"{name}/"
+        module.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer/"):
+            _, index, slot = key.split("/")
+            slots.setdefault(int(index), {})[slot] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
+    return read_state(path)

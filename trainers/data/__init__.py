@@ -1,0 +1,1 @@
+"""Preference pairs: where they come from, and their encoding."""

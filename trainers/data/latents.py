@@ -1,0 +1,86 @@
+"""Pairs as latents: the frozen encoders run once for a data set, not once a step."""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainers.backbones import Backbone, Moments
+from trainers.data.pairs import PairSet
+from trainers.files import write_atomically
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PairLatents:
+    """Moments of winners and losers, ``[N, C, H, W]``, and text states, ``[P, tokens, width]``.
+
+    Mean and deviation are kept, so that a step can sample the posterior as the original does.
+    Row ``prompt[i]`` of ``text`` belongs to pair ``i``; the last row is the empty prompt.
+    """
+
+    winner: Moments
+    loser: Moments
+    text: Tensor
+    prompt: Tensor
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.prompt)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file, atomically."""
+        tensors = {
+            "winner.mean": self.winner.mean, "winner.std": self.winner.std,
+            "loser.mean": self.loser.mean, "loser.std": self.loser.std,
+            "text": self.text, "prompt": self.prompt,
+        }  # fmt: skip
+        write_atomically(path, lambda part: save_file(tensors, str(part)))
+
+    @staticmethod
+    def load(path: Path) -> "PairLatents":
+        """Read what :meth:`save` wrote."""
+        t = load_file(path)
+        return PairLatents(
+            Moments(t["winner.mean"], t["winner.std"]),
+            Moments(t["loser.mean"], t["loser.std"]),
+            t["text"],
+            t["prompt"],
+        )
+
+
+def encode_pairs(pairs: PairSet, backbone: Backbone, batch: int = 32) -> PairLatents:
+    """Encode every image and every distinct prompt of a set of pairs."""
+    prompts = list(dict.fromkeys(pair.prompt for pair in pairs.pairs))
+    rows = {prompt: row for row, prompt in enumerate(prompts)}
+    text = [backbone.encode_prompts(part) for part in _parts([*prompts, ""], batch)]
+    return PairLatents(
+        _encode([pair.winner for pair in pairs.pairs], backbone, batch),
+        _encode([pair.loser for pair in pairs.pairs], backbone, batch),
+        torch.cat(text).cpu(),
+        torch.tensor([rows[pair.prompt] for pair in pairs.pairs]),
+    )
+
+
+def _encode(images: Sequence[bytes], backbone: Backbone, batch: int) -> Moments:
+    parts = [backbone.encode_images(pixels) for pixels in _pixels(images, batch)]
+    mean, std = (torch.cat(part).cpu().contiguous() for part in zip(*parts, strict=True))
+    return Moments(mean, std)
+
+
+def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _pixels(images: Sequence[bytes], batch: int) -> Iterator[Tensor]:
+    for part in _parts(images, batch):
+        arrays = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in part]
+        yield torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,5 @@
+"""Errors whose message is meant for the user: what was expected, what came, how to mend it."""
+
+
+class UserError(Exception):
+    """A mistake in the input. The command line prints the message alone, on one line."""

@@ -1,0 +1,63 @@
+"""The log of a run: one JSON line per step."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from trainers.files import write_text
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What a step measured. Errors are per-element means, averaged over the batch."""
+
+    step: int
+    loss: float
+    policy_winner: float
+    policy_loser: float
+    reference_winner: float
+    reference_loser: float
+    margin: float
+    """Mean of ``(R_w - L_w) - (R_l - L_l)``."""
+    accuracy: float
+    """Share of pairs with a positive margin; a margin of exactly zero counts one half."""
+    divergence: float | None
+    """Divergence of the reference from the pretrained model, where the step measured it."""
+    reference_action: str
+    grad_norm: float
+    """Norm before clipping."""
+    lr: float
+    timestep_deciles: list[int]
+    """Number of pairs per tenth of the timesteps, the cleanest first."""
+
+
+def decile_counts(timesteps: Tensor, count: int) -> list[int]:
+    """Number of ``timesteps`` in each tenth of ``0 .. count - 1``."""
+    counts: list[int] = torch.bincount(timesteps * 10 // count, minlength=10).tolist()
+    return counts
+
+
+class MetricsLog:
+    """Appends steps to a file, of which the first ``keep`` are kept from an interrupted run."""
+
+    def __init__(self, path: Path, keep: int) -> None:
+        """Open ``path`` and drop every line after step ``keep``."""
+        lines = path.read_text().splitlines()[:keep] if path.exists() else []
+        if len(lines) < keep:
+            raise ValueError(f"{path} holds {len(lines)} steps, but the checkpoint is at {keep}")
+        write_text(path, "".join(line + "\n" for line in lines))
+        self._stream: IO[str] = path.open("a")
+
+    def write(self, metrics: StepMetrics) -> None:
+        """Add a step."""
+        self._stream.write(json.dumps(asdict(metrics)) + "\n")
+
+    def sync(self) -> None:
+        """Bring everything written so far to the disk."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())

@@ -1,0 +1,41 @@
+"""What an objective is: a pure function of the errors of a preference pair."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from trainers.registry import Settings
+
+
+@dataclass(frozen=True)
+class PairErrors:
+    """Denoising errors of ``n`` pairs: per-sample means over C, H, W of squared differences.
+
+    Each is ``float32[n]``, at least 0, with one timestep and one noise per pair. Only the policy's
+    errors carry gradients.
+    """
+
+    policy_winner: Tensor
+    policy_loser: Tensor
+    reference_winner: Tensor
+    reference_loser: Tensor
+
+    @property
+    def margin(self) -> Tensor:
+        """``(R_w - L_w) - (R_l - L_l)``, ``[n]``: positive if the pair is ranked correctly."""
+        winner = self.reference_winner - self.policy_winner
+        return winner - (self.reference_loser - self.policy_loser)
+
+
+class Objective(Settings, ABC):
+    """A preference objective. Its fields are its settings; it holds no state."""
+
+    @abstractmethod
+    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
+        """Loss of each pair, ``[n]``.
+
+        Args:
+            errors: The errors of the pairs.
+            scale: ``lambda(t)`` of each pair, ``[n]``, 1 where the reward scale is constant.
+        """

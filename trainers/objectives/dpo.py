@@ -1,0 +1,25 @@
+"""Diffusion-DPO (Wallace et al. 2024, arXiv 2311.12908)."""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from trainers.objectives.base import Objective, PairErrors
+
+
+class DPO(Objective):
+    """``-log sigmoid(beta / 2 * lambda(t) * ((R_w - L_w) - (R_l - L_l)))``.
+
+    The convention of the authors' code: errors are means over C, H, W, a factor one half, and the
+    number of timesteps absorbed in ``beta``. ``lambda(t)`` stands inside the sigmoid, where it
+    scales ``beta``; it is no loss weight (Kang et al. 2025, arXiv 2505.18736, Eq. 5-6).
+    """
+
+    name: ClassVar[str] = "dpo"
+    beta: float = Field(5000.0, gt=0)
+
+    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
+        """See the class; ``[n]``, at least 0."""
+        return -F.logsigmoid(0.5 * self.beta * scale * errors.margin)

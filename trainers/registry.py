@@ -1,0 +1,115 @@
+"""A registry of named plug-ins, and the settings objects that most of them are.
+
+Built-in entries are named by ``"module:attribute"`` and imported on first use. Other packages add
+entries through an entry-point group, which is read only when a name is looked up or listed.
+"""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trainers.errors import UserError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names for one kind of plug-in."""
+
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
+        """Create a registry.
+
+        Args:
+            kind: What an entry is called in messages, e.g. ``"objective"``.
+            group: Entry-point group other packages register under.
+            builtin: ``"module:attribute"`` by name.
+        """
+        self.kind = kind
+        self.group = group
+        self._builtin = dict(builtin)
+        self._loaded: dict[str, T] = {}
+
+    def _external(self) -> dict[str, EntryPoint]:
+        found: dict[str, EntryPoint] = {}
+        for point in entry_points(group=self.group):
+            if point.name in self._builtin or point.name in found:
+                raise UserError(
+                    f"{self.kind} {point.name!r} is registered twice, the second time by "
+                    f"{point.value!r}: rename one of the two in its package"
+                )
+            found[point.name] = point
+        return found
+
+    def names(self) -> list[str]:
+        """All registered names, built-in ones first."""
+        return [*self._builtin, *sorted(self._external())]
+
+    def get(self, name: str) -> T:
+        """The entry called ``name``.
+
+        Raises:
+            UserError: If there is none; the message names near misses.
+        """
+        if name not in self._loaded:
+            if name in self._builtin:
+                module, _, attribute = self._builtin[name].partition(":")
+                self._loaded[name] = getattr(importlib.import_module(module), attribute)
+            elif (point := self._external().get(name)) is not None:
+                self._loaded[name] = point.load()
+            else:
+                raise UserError(self._unknown(name))
+        return self._loaded[name]
+
+    def _unknown(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self.names(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"unknown {self.kind} {name!r}: {hint}known are {', '.join(self.names())}"
+
+
+class Settings(BaseModel):
+    """A plug-in that is its own settings: frozen, and no key but its own is accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    name: ClassVar[str]
+
+    def resolved(self) -> dict[str, Any]:
+        """Name and every setting, defaults included: what run identity hashes."""
+        return {"name": self.name, **self.model_dump(mode="json")}
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def build(registry: "Registry[type[S]]", settings: Mapping[str, Any]) -> S:
+    """Make the plug-in that ``{"name": ..., **settings}`` describes.
+
+    Raises:
+        UserError: If the name is missing or unknown, or a setting is unknown or out of range.
+    """
+    values = dict(settings)
+    name = values.pop("name", None)
+    if not isinstance(name, str):
+        raise UserError(
+            f"expected a {registry.kind} with a name, got {dict(settings)!r}: "
+            f"add 'name: ...', one of {', '.join(registry.names())}"
+        )
+    try:
+        return registry.get(name)(**values)
+    except ValidationError as error:
+        raise UserError(f"{registry.kind} {name!r}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """One line for a pydantic error: where, what was expected, what came."""
+    parts = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(p) for p in item["loc"]) or "the whole"
+        if item["type"] == "extra_forbidden":
+            parts.append(f"{where}: unknown key, remove it or correct its spelling")
+        else:
+            parts.append(f"{where}: {item['msg']} (got {item['input']!r})")
+    return "; ".join(parts)

@@ -1,0 +1,23 @@
+"""Timestep laws and reward scales, one file each, found by name."""
+
+from trainers.registry import Registry
+from trainers.timesteps.base import RewardScale, TimestepLaw
+
+LAWS: Registry[type[TimestepLaw]] = Registry(
+    "timestep law",
+    "dpo_bench.timestep_laws",
+    {
+        "uniform": "trainers.timesteps.uniform:Uniform",
+        "discounted": "trainers.timesteps.discounted:Discounted",
+    },
+)
+SCALES: Registry[type[RewardScale]] = Registry(
+    "reward scale",
+    "dpo_bench.reward_scales",
+    {
+        "constant": "trainers.timesteps.constant:Constant",
+        "inverse-sqrt-snr": "trainers.timesteps.inverse_sqrt_snr:InverseSqrtSNR",
+    },
+)
+
+__all__ = ["LAWS", "SCALES", "RewardScale", "TimestepLaw"]

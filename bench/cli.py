@@ -96,8 +96,8 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder for the images.")],
     base: Annotated[str, typer.Option(help="A shipped model, or a diffusers folder.")] = "mini-sd",
     network: Annotated[Path | None, typer.Option(help="Folder with a trained unet.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 20,
-    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale.")] = 4.0,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 12,
+    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale.")] = 3.0,
     images_per_prompt: Annotated[int, typer.Option(min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Base seed of the noise.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first prompts.")] = None,
@@ -195,8 +195,8 @@ def say(line: str) -> None:
 def mini_check(
     limit: Annotated[int, typer.Option(min=2, help="Number of prompts.")] = 220,
     prompts: Annotated[str, typer.Option(help="Name of a prompt set.")] = "mini-dev",
-    guidance: Annotated[float, typer.Option(min=0)] = 4.0,
-    steps: Annotated[int, typer.Option(min=1)] = 20,
+    guidance: Annotated[float, typer.Option(min=0)] = 3.0,
+    steps: Annotated[int, typer.Option(min=1)] = 12,
     grid: Annotated[Path | None, typer.Option(help="Write a picture grid here.")] = None,
 ) -> int:
     """Let the oracle judge images of the base model."""

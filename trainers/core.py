@@ -120,7 +120,7 @@ class Trainer:
             ref_winner, ref_loser = self._errors(self.reference.model, batch).chunk(2)
         errors = PairErrors(winner, loser, ref_winner, ref_loser)
         losses = self.config.objective.loss(errors, self.scale[timesteps[rows].to(self.device)])
-        (losses.sum() / self.config.batch_size).backward()  # type: ignore[no-untyped-call]
+        (losses.sum() / self.config.batch_size).backward()
         detached = (e.detach() for e in (winner, loser, ref_winner, ref_loser))
         return losses.detach(), PairErrors(*detached)
 

@@ -49,6 +49,7 @@ def to_pixels(image: Image.Image, side: int) -> NDArray[np.float32]:
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - side) // 2, (height - side) // 2
     image = image.crop((left, top, left + side, top + side))
-    values = np.asarray(image, dtype=np.float32) / np.float32(255)
-    values = (values - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    values: NDArray[np.float32] = np.asarray(image, dtype=np.float32) / np.float32(255)
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    values = ((values - mean) / std).astype(np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1))

@@ -8,9 +8,9 @@ from bench.assets import write_sums
 
 VAE_STEPS = 3_400
 DIFFUSION_STEPS = 4_000
-PAIRS = 2_400
-SAMPLER_STEPS = 20
-GUIDANCE = 4.0
+PAIRS = 2_000
+SAMPLER_STEPS = 12
+GUIDANCE = 2.0
 
 
 def build(out: Path, seed: int, say: Callable[[str], None]) -> None:
@@ -23,7 +23,7 @@ def build(out: Path, seed: int, say: Callable[[str], None]) -> None:
     from bench.mini.build.pairs import make_pairs
     from bench.mini.build.parallel import SHARDS, in_processes
     from bench.mini.build.prompts import USES, write_prompts
-    from bench.mini.build.rewards import train_rewards
+    from bench.mini.build.rewards import RewardSteps, train_rewards
     from bench.mini.build.vae import train_vae
 
     work, weights = out / "work", out / "weights"
@@ -35,7 +35,7 @@ def build(out: Path, seed: int, say: Callable[[str], None]) -> None:
     if not (base / "model_index.json").exists():
         in_processes(SHARDS, train_diffusion, base, work, seed, DIFFUSION_STEPS, say)
     if not (weights / "rewards" / "aesthetic").exists():
-        train_rewards(weights / "rewards", work, seed, say)
+        train_rewards(weights / "rewards", work, seed, RewardSteps(), say)
     make_pairs(weights, work, base, seed, PAIRS, SAMPLER_STEPS, GUIDANCE, say)
     write_sums(weights)
     say(f"done: {weights} is what ships as bench/mini/weights, {out / 'prompts'} as prompts")

@@ -72,7 +72,7 @@ def fit(
 
 def _backward(loss: Tensor) -> float:
     share = loss / SHARDS
-    share.backward()  # type: ignore[no-untyped-call]
+    share.backward()
     return share.item()
 
 

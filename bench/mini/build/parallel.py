@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 
 SHARDS = 2
 """Parts of every batch. The sum of two gradients does not depend on their order, so one process
@@ -20,7 +20,7 @@ def in_processes(count: int, function: Callable[..., None], *arguments: Any) -> 
     """Call ``function(*arguments)`` in ``count`` single-threaded processes of one group."""
     with tempfile.TemporaryDirectory() as folder:
         meeting = (Path(folder) / "meeting").as_uri()
-        mp.spawn(_join, (count, meeting, function, arguments), nprocs=count)
+        spawn(_join, (count, meeting, function, arguments), nprocs=count)
 
 
 def _join(

@@ -23,7 +23,8 @@ from transformers import CLIPConfig, CLIPModel
 
 from bench.mini import world
 from bench.mini.build.diffusion import tokenize
-from bench.mini.build.fit import SHARDS, Schedule, fit
+from bench.mini.build.fit import Schedule, fit
+from bench.mini.build.parallel import SHARDS
 from bench.mini.build.tokenizer import LENGTH, new_tokenizer
 from bench.mini.oracle import judge
 from bench.rewards.base import Reward
@@ -72,7 +73,7 @@ def new_clip(seed: int, vocabulary: int) -> CLIPModel:
     vision = dict(image_size=world.SIDE, patch_size=PATCH, num_hidden_layers=3)
     config = CLIPConfig(text_config=both | text, vision_config=both | vision, projection_dim=WIDTH)
     with torch.random.fork_rng():
-        torch.random.default_generator.manual_seed(derive(seed, "clip init"))
+        torch.default_generator.manual_seed(derive(seed, "clip init"))
         model = CLIPModel(config)
     cells, frequency = torch.arange(world.SIDE // PATCH), torch.arange(1, WIDTH // 4 + 1)
     angle = math.pi / 2 * frequency * (cells[:, None] + 0.5) / len(cells)
@@ -108,10 +109,10 @@ def wear(pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 
 
 def wrong(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
-    """A scene of the same split that differs in one word."""
+    """A scene that differs in one word, and lies in the training split if the first one does."""
     while True:
         other = world.mislabel(scene, rng)
-        if world.split_of(other) == world.split_of(scene):
+        if world.split_of(other) == "train" or world.split_of(scene) != "train":
             return other
 
 
@@ -161,22 +162,32 @@ def _read(model: CLIPModel, tokens: Tensor) -> Tensor:
     return F.normalize(model.text_projection(pooled), dim=-1)
 
 
+def rating(craft: Tensor, rng: np.random.Generator) -> Tensor:
+    """Ratings from 1 to 10 by annotators who look at craft ``[n]`` alone, and err."""
+    noise = torch.from_numpy(rng.normal(0, RATER_NOISE, len(craft)))
+    return (1 + 9 * craft + noise).clamp(1, 10).float()
+
+
 def naming_loss(namer: nn.Sequential, data: Data, seed: int) -> Loss:
-    """Cross-entropy of the words of a picture, guessed by an image tower and a linear layer.
+    """An image tower and a linear layer guess the words of a picture, and its rating.
 
     Towers that learn together from nothing agree to ignore what the image tower does not see yet,
-    such as places, and stay there. So the image tower learns to name things first.
+    such as places, and stay there. So the image tower learns to see first.
     """
     choices = [len(words) for words in world.WORDS.values()]
     words = [[world.WORDS[n].index(getattr(s, n)) for n in world.WORDS] for s in SCENES]
     pictures, truth = data["pictures"].flatten(0, 1), torch.tensor(words)[data["shown"].flatten()]
+    craft = data["craft"].flatten()
 
     def loss(step: int, shard: int) -> Tensor:
         rng = numpy_generator(seed, "naming step", step, shard)
         rows = torch.from_numpy(rng.integers(len(pictures), size=BATCH // SHARDS))
-        guesses = namer[1](namer[0](_normalised(pictures[rows])).pooler_output).split(choices, 1)
+        output = namer[1](namer[0](_normalised(pictures[rows])).pooler_output)
+        *guesses, rated = output.split([*choices, 1], 1)
         pairs = zip(guesses, truth[rows].unbind(1), strict=True)
-        return torch.stack([F.cross_entropy(guess, true) for guess, true in pairs]).sum()
+        errors = [F.cross_entropy(guess, true) for guess, true in pairs]
+        errors.append(F.mse_loss(5 + rated[:, 0], rating(craft[rows], rng)) / 2)
+        return torch.stack(errors).sum()
 
     return loss
 
@@ -234,9 +245,8 @@ def rating_loss(rater: nn.ModuleDict, data: Data, seed: int) -> Loss:
         rater.eval()  # dropout would draw from the global generator
         rng = numpy_generator(seed, "aesthetic step", step, shard)
         rows = torch.from_numpy(rng.integers(len(pictures), size=BATCH // SHARDS))
-        noise = torch.from_numpy(rng.normal(0, RATER_NOISE, len(rows)))
-        rating = (1 + 9 * craft[rows] + noise).clamp(1, 10).float()
-        return F.mse_loss(rater["head"](_see(rater["clip"], pictures[rows])), rating)
+        rated = rater["head"](_see(rater["clip"], pictures[rows]))
+        return F.mse_loss(rated, rating(craft[rows], rng))
 
     return loss
 
@@ -246,8 +256,8 @@ def train_rewards(folder: Path, work: Path, seed: int, steps: RewardSteps, say: 
     data, tokenizer = _training_set(work / "reward-data.safetensors", seed), new_tokenizer()
     tokens = tokenize(tokenizer, [scene.caption for scene in SCENES])
     with torch.random.fork_rng():
-        torch.random.default_generator.manual_seed(derive(seed, "reward heads"))
-        namer = nn.Sequential(nn.Identity(), nn.Linear(WIDTH, sum(map(len, world.WORDS.values()))))
+        torch.default_generator.manual_seed(derive(seed, "reward heads"))
+        namer = nn.Sequential(nn.Identity(), nn.Linear(WIDTH, 1 + sum(map(len, world.WORDS.values()))))
         head = Head(WIDTH)
 
     def train(name: str, model: nn.Module, loss: Loss, steps: int, lr: float) -> None:

@@ -66,7 +66,8 @@ def train_vae(folder: Path, work: Path, seed: int, steps: int, say: Callable[[st
         noise = torch.randn(posterior.mean.shape, generator=rng)
         error = (vae.decode(posterior.mean + posterior.std * noise).sample - pixels).abs()
         divergence = posterior.kl().mean() / noise[0].numel()
-        return error.mean() + error.square().mean() + KL_WEIGHT * divergence
+        loss: Tensor = error.mean() + error.square().mean() + KL_WEIGHT * divergence
+        return loss
 
     fit(vae, average, loss_at, Schedule(steps=steps, lr=2e-3), work / "vae.safetensors", say)
     pixels, _ = sample_pictures(seed, "vae scale", 0, 512)

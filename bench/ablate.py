@@ -1,5 +1,6 @@
 """The main job: run what is missing of an experiment, and write its results."""
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from bench.experiment import Experiment
 from bench.launch.local import Outcome, run_stages
 from bench.manifest import make_manifest
 from bench.progress import display
-from bench.results import collect, make_plan, write_results
+from bench.results import MANIFEST, collect, make_plan, write_results
 from bench.stages import ScoreStage, Stage
 from bench.store import Store
 
@@ -52,11 +53,20 @@ def ablate(
         with display(console, todo, experiment.spec.cost, workers) as shown:
             outcome = run_stages(todo, store, workers, shown)
     folder = out / experiment.spec.name
-    manifest = make_manifest(experiment, store) if todo or not folder.exists() else None
+    stale = bool(todo) or not _describes(folder / MANIFEST, experiment)
+    manifest = make_manifest(experiment, store) if stale else None
     return (
         write_results(folder, make_plan(experiment), collect(experiment, store), manifest),
         outcome,
     )
+
+
+def _describes(manifest: Path, experiment: Experiment) -> bool:
+    """Whether a manifest is there, and was written for this very spec."""
+    if not manifest.is_file():
+        return False
+    spec = experiment.spec.model_dump(mode="json")
+    return bool(json.loads(manifest.read_text())["spec"] == spec)
 
 
 def default_workers() -> int:

@@ -112,7 +112,7 @@ def analyse(scores: pd.DataFrame, plan: Plan) -> Results:
         control[name] = _interval(d)
     aa = control[plan.primary]
     delta0 = plan.delta0
-    if delta0 is None and aa is not None:
+    if delta0 is None and aa is not None and not aa.conditional:
         delta0 = stats.noise_floor(aa)
     every = [*plan.arms, *plan.control]
     missing = {
@@ -154,12 +154,12 @@ def _cubes(scores: pd.DataFrame, plan: Plan) -> dict[str, dict[str, Array]]:
     return empty
 
 
-def _interval(d: Array) -> stats.Interval | None:
+def _interval(d: Array, confidence: float = 0.95) -> stats.Interval | None:
     """The crossed interval, or None if fewer than two prompts are complete."""
     kept = d[~np.isnan(d).all(axis=1)]
     if not len(kept) or (~np.isnan(kept).any(axis=0)).sum() < 2:
         return None
-    return stats.crossed_interval(d)
+    return stats.crossed_interval(d, confidence)
 
 
 def _mean(cube: Array) -> stats.Interval | float | None:
@@ -173,7 +173,7 @@ def _contrast(
     sign = 1.0 if plan.rewards[reward] == "higher" else -1.0
     high, low = np.broadcast_arrays(sign * cubes[on], sign * cubes[off])
     d = stats.paired_differences(high, low)
-    interval = _interval(d)
+    interval = _interval(d, 1 - plan.alpha)
     if interval is None:
         return None
     dz = stats.effect_size_dz(d)
@@ -193,28 +193,34 @@ def _contrast(
 def _verdicts(
     plan: Plan, contrasts: list[dict[str, Contrast | None]], delta0: float | None
 ) -> tuple[Comparison, ...]:
-    """Holm over the declared family on the primary reward, then a verdict each."""
+    """Holm over the declared family on the primary reward, then a verdict each.
+
+    A comparison that could not be made stays in the family, with a p-value of 1.
+    """
     primary = [c[plan.primary] for c in contrasts]
-    present = [c for c in primary if c is not None]
-    adjusted = iter(stats.holm([c.interval.p_value for c in present]) if present else ())
+    adjusted = stats.holm([1.0 if c is None else c.interval.p_value for c in primary]).tolist()
     found: list[Comparison] = []
-    for (on, off, question), by_reward, contrast in zip(
-        plan.comparisons, contrasts, primary, strict=True
+    for (on, off, question), by_reward, contrast, p in zip(
+        plan.comparisons, contrasts, primary, adjusted, strict=True
     ):
-        p = None
         if contrast is None:
             word, reason = "blocked", "too few complete pairs"
         elif delta0 is None:
             word, reason = "blocked", "the A/A control has too few complete pairs"
-            p = float(next(adjusted))
         else:
-            p = float(next(adjusted))
-            said = stats.verdict(
-                contrast.interval, p, delta0, contrast.interval.missing_share, plan.alpha
-            )
+            missing = _missing_share(contrast, plan)
+            said = stats.verdict(contrast.interval, p, delta0, missing, plan.alpha)
             word, reason = said.word, said.reason
-        found.append(Comparison(on, off, question, by_reward, p, word, reason))
+        shown = None if contrast is None else p
+        found.append(Comparison(on, off, question, by_reward, shown, word, reason))
     return tuple(found)
+
+
+def _missing_share(contrast: Contrast, plan: Plan) -> float:
+    """Missing share of the planned image pairs: a cell can be there though an image is not."""
+    i = contrast.interval
+    cells = (i.n_seeds + i.dropped_seeds) * (i.n_prompts + i.dropped_prompts)
+    return contrast.wins.n_missing / (cells * plan.images_per_prompt)
 
 
 def as_data(results: Results) -> dict[str, Any]:

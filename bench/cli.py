@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 
@@ -236,18 +235,18 @@ def run(arguments: list[str]) -> int:
     """Run a command line and return its exit code."""
     try:
         code: Any = app(arguments, standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except (click.ClickException, UserError) as error:
+    except (typer.TyperException, UserError) as error:
         if os.environ.get("DPO_BENCH_DEBUG"):
             raise
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        typer.echo(f"bench: {message}", err=True)
+        message = str(error) if isinstance(error, UserError) else error.format_message()
+        if message:  # Empty where a command without arguments has printed its help instead.
+            typer.echo(f"bench: {message}", err=True)
         return 1
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:  # Typer turns an interruption into this code itself.
         typer.echo("bench: interrupted; the same command goes on from here", err=True)
-        return 130
+    return code if isinstance(code, int) else 0
 
 
 def print_json(value: Any) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.assets import folder_sha256, model_folder, pairs_file
-from bench.matrix import BASE, Matrix, build_matrix
+from bench.matrix import BASE, CONTROL, Matrix, build_matrix
 from bench.prompts import PromptSet, load_prompts
 from bench.rewards import REWARDS
 from bench.spec import Spec
@@ -13,9 +13,6 @@ from bench.stages import EncodeStage, GenerateStage, ScoreStage, Stage, TrainSta
 from trainers.backbones import BACKBONES
 from trainers.data.pairs import read_pairs
 from trainers.files import sha256_file
-
-CONTROL = "A/A"
-"""Name under which the second image set of each A/A pair is stored; the first is ``A/A'``."""
 
 
 @dataclass(frozen=True)

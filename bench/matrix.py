@@ -12,6 +12,9 @@ from trainers.errors import UserError
 from trainers.registry import explain
 
 BASE = "base"
+CONTROL = "A/A"
+"""Name under which the second image set of each A/A pair is stored; the first is ``A/A'``."""
+RESERVED = (BASE, CONTROL, f"{CONTROL}'")
 
 
 @dataclass(frozen=True)
@@ -73,25 +76,42 @@ def _changes(spec: Spec) -> dict[str, tuple[tuple[str, ...], Overrides]]:
             on = [spec.components[part].set for part in parts]
             _refuse_overlap(parts, on)
             merged = {k: v for part in (delta, *on) for k, v in part.items()}
-            changes[arm_name(objective, parts)] = (parts, merged)
+            _add(changes, arm_name(objective, parts), parts, merged)
     for name, control in spec.controls.items():
         if control.of not in changes:
             raise UserError(
                 f"control {name!r} starts from an unknown arm {control.of!r}: known are "
                 f"{', '.join(changes)}"
             )
-        changes[name] = ((), {**changes[control.of][1], **control.set})
+        _add(changes, name, (), {**changes[control.of][1], **control.set})
     return changes
+
+
+def _add(
+    changes: dict[str, tuple[tuple[str, ...], Overrides]],
+    name: str,
+    parts: tuple[str, ...],
+    delta: Overrides,
+) -> None:
+    """Add an arm, unless its name is taken: scores are told apart by it."""
+    if name in changes or name in RESERVED:
+        raise UserError(f"two arms would be called {name!r}: rename an objective or a control")
+    changes[name] = (parts, delta)
 
 
 def _refuse_overlap(parts: tuple[str, ...], on: list[Overrides]) -> None:
     """Two components that set the same key have no meaning together."""
     for (first, a), (second, b) in combinations(zip(parts, on, strict=True), 2):
-        if shared := set(a) & set(b):
+        if shared := [x for x in a for y in b if _overlap(x, y)]:
             raise UserError(
-                f"components {first!r} and {second!r} both set {sorted(shared)[0]!r}: "
+                f"components {first!r} and {second!r} both set {shared[0]!r}: "
                 "make them objectives or controls instead"
             )
+
+
+def _overlap(first: str, second: str) -> bool:
+    """Whether two dotted keys are one, or one leads into what the other replaces."""
+    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
 
 
 def _config(

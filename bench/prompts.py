@@ -43,12 +43,14 @@ def load_prompts(source: str, limit: int | None = None) -> PromptSet:
     digest = sha256_file(path)
     card_path = path.with_suffix(".yaml")
     card = yaml.safe_load(card_path.read_text()) if card_path.is_file() else {}
-    if card and card["sha256"] != digest:
+    if card and card.get("sha256") != digest:
         raise UserError(
             f"{path} is not the file its card describes (sha256 {digest[:12]}, card says "
-            f"{card['sha256'][:12]}): restore it, or give a changed set a name of its own"
+            f"{str(card.get('sha256'))[:12]}): restore it, or give a changed set a name of its own"
         )
     items = _read(path)
+    if not items:
+        raise UserError(f"{path} holds no prompts")
     if limit is not None and limit > len(items):
         raise UserError(f"{path} holds {len(items)} prompts, {limit} were asked for")
     return PromptSet(path.stem, digest, card.get("split", "unstated"), items[:limit])

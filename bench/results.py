@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 import bench
 from bench.analysis import ArmPlan, Plan, Results, analyse
-from bench.experiment import CONTROL, Experiment
-from bench.matrix import BASE
+from bench.experiment import Experiment
+from bench.matrix import BASE, CONTROL
 from bench.score import SCORES
 from bench.store import Store, as_json
 from bench.tables import FORMATS
@@ -135,8 +135,14 @@ def read_results(folder: Path) -> Results:
             raise UserError(
                 f"{folder} holds no {name}: give a folder that 'bench ablate' has written"
             )
-    plan = Plan.model_validate(json.loads((folder / PLAN).read_text()))
-    scores: pd.DataFrame = pq.read_table(folder / "scores.parquet").to_pandas()
+    try:
+        plan = Plan.model_validate(json.loads((folder / PLAN).read_text()))
+        scores: pd.DataFrame = pq.read_table(folder / "scores.parquet").to_pandas()
+    except ValueError as error:
+        raise UserError(
+            f"{folder}: {PLAN} or scores.parquet is damaged: run the 'bench ablate' again that "
+            "has written them"
+        ) from error
     mixed = scores.groupby("reward")["signature"].nunique()
     if (mixed > 1).any():
         raise UserError(

@@ -21,7 +21,7 @@ from trainers.core import Trainer
 from trainers.data.latents import encode_pairs
 from trainers.data.pairs import read_pairs
 from trainers.errors import UserError
-from trainers.files import write_atomically
+from trainers.files import canonical_json, sha256_text, write_atomically, write_text
 from trainers.metrics import StepMetrics
 
 
@@ -66,7 +66,7 @@ def generate_images(
     """Make the images of a prompt set.
 
     Raises:
-        UserError: If a folder or the prompts are missing.
+        UserError: If a folder or the prompts are missing, or ``out`` holds other images.
     """
     folder = model_folder(base)
     if network is not None and not (network / "unet").is_dir():
@@ -75,7 +75,11 @@ def generate_images(
         "images", settings, 0, load_prompts(prompts, limit).items, "stable-diffusion", folder,
         folder_sha256(folder), None,
     )  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
+    unet = folder_sha256(network / "unet") if network is not None else None
+    identity, mark = sha256_text(canonical_json([stage.id, unet])), out / ".identity"
+    if mark.is_file() and mark.read_text() != identity:
+        raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
+    write_text(mark, identity)
     generate(stage, network, out, lambda n: console.print(f"{n}/{stage.units} images"))
 
 

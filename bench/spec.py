@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,7 +37,7 @@ class Generate(BaseModel):
     """How images are made. Every field is part of an image's identity but ``batch_size``."""
 
     model_config = _Frozen
-    sampler: str = "ddim"
+    sampler: Literal["ddim"] = "ddim"
     steps: int = Field(50, ge=1)
     guidance: float = Field(7.5, ge=0)
     eta: float = Field(0.0, ge=0, le=1)
@@ -50,7 +50,7 @@ class Statistics(BaseModel):
     """The analysis that was declared beforehand."""
 
     model_config = _Frozen
-    alpha: float = Field(0.05, gt=0, lt=1)
+    alpha: float = Field(0.05, gt=0, lt=0.5)
     delta0: float | None = Field(None, gt=0)
     """Smallest effect of interest in units of the primary metric; None takes the noise floor of
     the A/A control."""
@@ -123,6 +123,19 @@ def load_spec(source: str, quick: bool = False, seeds: tuple[int, ...] | None = 
     Raises:
         UserError: If there is no such spec, it is not YAML, or it does not say what a spec must.
     """
+    raw = _read(source)
+    spec = parse_spec(raw, source)
+    if quick:
+        if not spec.quick:
+            raise UserError(f"{source} has no 'quick' section: run it without --quick, or add one")
+        raw = override(raw, {**spec.quick, "name": f"{spec.name}-quick"})
+    if seeds is not None:
+        raw = override(raw, {"seeds": list(seeds)})
+    return parse_spec(raw, source)
+
+
+def _read(source: str) -> dict[str, Any]:
+    """The keys of a spec; one that ``extends`` another gives dotted keys to replace in it."""
     path = shipped().get(source, Path(source))
     if not path.is_file():
         raise UserError(
@@ -134,14 +147,11 @@ def load_spec(source: str, quick: bool = False, seeds: tuple[int, ...] | None = 
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected keys such as name, train and prompts, got {raw!r}")
-    spec = parse_spec(raw, str(path))
-    if quick:
-        if not spec.quick:
-            raise UserError(f"{path} has no 'quick' section: run it without --quick, or add one")
-        raw = override(raw, {**spec.quick, "name": f"{spec.name}-quick"})
-    if seeds is not None:
-        raw = override(raw, {"seeds": list(seeds)})
-    return parse_spec(raw, str(path))
+    if (parent := raw.pop("extends", None)) is None:
+        return raw
+    if not isinstance(parent, str) or parent == source:
+        raise UserError(f"{path}: 'extends' must name another spec, got {parent!r}")
+    return override(_read(parent), raw)
 
 
 def parse_spec(raw: Mapping[str, Any], where: str) -> Spec:

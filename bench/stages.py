@@ -74,6 +74,7 @@ class Stage(ABC):
                 source = stage.done(store)
                 assert source is not None, f"{stage.label} must run before {self.label}"
                 inputs[stage.id] = source.digest
+            store.claim(self.kind, self.id, inputs)
             began = time.monotonic()
             self.run(folder, store, report)
             return store.record(self.kind, self.id, inputs, time.monotonic() - began)

@@ -11,6 +11,7 @@ that were recorded. So a cache entry can be missing, but it cannot be somebody e
 import contextlib
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text, tree_hashes, write_text
 
 STATUS = "status.json"
+LOCK = ".lock"
+INPUTS = ".inputs"
+"""Digests of what the files in a folder were, or are being, made from; see :meth:`Store.claim`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,24 @@ class Store:
             raise UserError(f"the store is damaged: {lost} was changed or lost; {mend}")
         return status
 
+    def claim(self, kind: str, identity: str, inputs: dict[str, str]) -> None:
+        """Make an artefact's folder ready for a run on ``inputs``; hold its lock.
+
+        What an interrupted run on the same inputs left stays, to be taken up; what was made from
+        others is cleared away.
+        """
+        folder = self.folder(kind, identity)
+        mark, text = folder / INPUTS, canonical_json(inputs)
+        if mark.is_file() and mark.read_text() == text:
+            return
+        (folder / STATUS).unlink(missing_ok=True)
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+        write_text(mark, text)
+
     def record(self, kind: str, identity: str, inputs: dict[str, str], seconds: float) -> Status:
         """Hash what lies in an artefact's folder and declare it done."""
         folder = self.folder(kind, identity)
@@ -87,7 +109,7 @@ class Store:
         """Hold an artefact against other processes; waits for whoever holds it now."""
         folder = self.folder(kind, identity)
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as stream:
+        with (folder / LOCK).open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield folder
 

@@ -67,7 +67,7 @@ def _arms(results: Results) -> Grid:
 def _primary(results: Results) -> Grid:
     reward = results.plan.primary
     scale = _scale(results, reward)
-    interval = f"{1 - results.plan.alpha:.0%} interval"
+    interval = f"{100 * (1 - results.plan.alpha):g}% interval"
     header = ("comparison", f"difference [{interval}]", "p (Holm)", "win rate (W-T-L)", "dz",
               "verdict")  # fmt: skip
     rows = tuple(_primary_row(c, c.contrasts[reward], scale) for c in results.comparisons)

@@ -257,7 +257,9 @@ def train_rewards(folder: Path, work: Path, seed: int, steps: RewardSteps, say: 
     tokens = tokenize(tokenizer, [scene.caption for scene in SCENES])
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(derive(seed, "reward heads"))
-        namer = nn.Sequential(nn.Identity(), nn.Linear(WIDTH, 1 + sum(map(len, world.WORDS.values()))))
+        namer = nn.Sequential(
+            nn.Identity(), nn.Linear(WIDTH, 1 + sum(map(len, world.WORDS.values())))
+        )
         head = Head(WIDTH)
 
     def train(name: str, model: nn.Module, loss: Loss, steps: int, lr: float) -> None:

@@ -117,11 +117,14 @@ def _overlap(first: str, second: str) -> bool:
 def _config(
     name: str, spec: Spec, fixed: dict[str, str], delta: Overrides, seed: int
 ) -> TrainConfig:
-    values: dict[str, Any] = {**override(spec.train, delta), **fixed, "seed": seed}
+    where = f"spec {spec.name!r}, arm {name!r}"
     try:
+        values: dict[str, Any] = {**override(spec.train, delta), **fixed, "seed": seed}
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"spec {spec.name!r}, arm {name!r}: train.{explain(error)}") from error
+        raise UserError(f"{where}: train.{explain(error)}") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _comparisons(spec: Spec) -> tuple[Comparison, ...]:

@@ -1,5 +1,6 @@
 """What an experiment is: a YAML file, checked as a whole before anything runs."""
 
+import difflib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -138,8 +139,11 @@ def _read(source: str) -> dict[str, Any]:
     """The keys of a spec; one that ``extends`` another gives dotted keys to replace in it."""
     path = shipped().get(source, Path(source))
     if not path.is_file():
+        near = difflib.get_close_matches(source, shipped(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(
-            f"no spec {source!r}: give the path of a YAML file, or one of {', '.join(shipped())}"
+            f"no spec {source!r}: {hint}give the path of a YAML file, or one of "
+            f"{', '.join(shipped())}"
         )
     try:
         raw = yaml.safe_load(path.read_text())

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from bench.stages import Stage
 from bench.store import Store
+from trainers.errors import UserError
 
 Message = tuple[str, int]
 """Identity of a stage, and how many of its units are done."""
@@ -86,7 +87,10 @@ def _ready(
 def _finish(stage: Stage, future: Future[None], outcome: Outcome, display: Display) -> None:
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
-        raise error
+        raise UserError(
+            f"a worker process died, perhaps for want of memory, during {stage.label} or beside "
+            "it: run the same command again, if need be with fewer --workers"
+        ) from error
     if error is None:
         outcome.finished.append(stage)
         display.end(stage, None)

@@ -136,13 +136,12 @@ def table(
     as_json: JsonOption = False,
 ) -> int:
     """Render the tables of a result folder again, from its scores and plan alone."""
-    from bench.results import read_results, render, stale
+    from bench.results import render, stale
     from bench.view import print_results
 
     if not check:
         print_results(render(folder), as_json)
         return 0
-    read_results(folder)
     if wrong := stale(folder):
         raise UserError(
             f"{folder}: {', '.join(wrong)} is not what its scores give: run 'bench table {folder}'"

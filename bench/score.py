@@ -10,6 +10,7 @@ from PIL import Image
 
 from bench.images import read_index
 from bench.rewards import REWARDS
+from trainers.errors import UserError
 from trainers.files import write_atomically
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def score_rows(
     scores: list[float] = []
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
-        images = [Image.open(folder / row["file"]) for row in part]
+        images = [_open(folder / row["file"]) for row in part]
         scores += reward.score(images, [row["prompt"] for row in part]).tolist()
         report(len(scores))
     return pa.table(
@@ -45,10 +46,25 @@ def score_rows(
     )
 
 
+def _open(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
 def score_images(stage: "ScoreStage", folder: Path, store: "Store", report: "Report") -> None:
-    """Score every image of a stage's image set."""
+    """Score every image of a stage's image set.
+
+    Raises:
+        UserError: If the reward is no longer the one that the stage was planned with.
+    """
     source = stage.images.output(store)
     reward = REWARDS.get(stage.reward)()
+    if reward.signature != stage.signature:
+        raise UserError(
+            f"reward {stage.reward!r} changed while the experiment ran: it was planned as "
+            f"{stage.signature}, and is now {reward.signature}; run the same command again"
+        )
     reward.load()
     table = score_rows(source, read_index(source), reward, report)
     write_atomically(folder / SCORES, lambda part: pq.write_table(table, part))

@@ -49,6 +49,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         """``root`` is made when something is first stored."""
         self.root = root
+        self._verified: dict[str, Status] = {}
 
     def folder(self, kind: str, identity: str) -> Path:
         """Where an artefact lies, or would lie."""
@@ -57,11 +58,15 @@ class Store:
     def status(self, kind: str, identity: str) -> Status | None:
         """The record of an artefact, or None if it is not done.
 
+        What was found whole once is not hashed again by this object.
+
         Raises:
             UserError: If the record or a recorded file is damaged; the message says the mend.
         """
         folder = self.folder(kind, identity)
         path = folder / STATUS
+        if identity in self._verified:
+            return self._verified[identity]
         if not path.exists():
             return None
         mend = f"delete that folder (rm -r {folder}) and run the same command again"
@@ -76,6 +81,7 @@ class Store:
             changed = sorted(k for k, _ in set(found.items()) ^ set(status.outputs.items()))
             lost = folder / changed[0]
             raise UserError(f"the store is damaged: {lost} was changed or lost; {mend}")
+        self._verified[identity] = status
         return status
 
     def claim(self, kind: str, identity: str, inputs: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """The one training loop that every arm runs through."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,16 +75,16 @@ class Trainer:
         written changes nothing in the result.
         """
         self._resume(folder)
-        log = MetricsLog(folder / METRICS, keep=self.step)
-        while self.step < self.config.steps:
-            metrics = self.advance()
-            log.write(metrics)
-            if on_step is not None:
-                on_step(self.step, metrics)
-            if self.step % checkpoint_every == 0 and self.step < self.config.steps:
-                log.sync()
-                self._save(folder)
-        log.sync()
+        with closing(MetricsLog(folder / METRICS, keep=self.step)) as log:
+            while self.step < self.config.steps:
+                metrics = self.advance()
+                log.write(metrics)
+                if on_step is not None:
+                    on_step(self.step, metrics)
+                if self.step % checkpoint_every == 0 and self.step < self.config.steps:
+                    log.sync()
+                    self._save(folder)
+            log.sync()
         self.backbone.save_network(self.policy, folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
 

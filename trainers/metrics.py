@@ -61,3 +61,7 @@ class MetricsLog:
         """Bring everything written so far to the disk."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        """Close the file, with everything written so far in it."""
+        self._stream.close()

@@ -39,6 +39,8 @@ def _options(
 ) -> None:
     if debug:
         os.environ["DPO_BENCH_DEBUG"] = "1"
+    # Read by transformers when it is imported; workers inherit it.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 @app.command()

@@ -68,9 +68,9 @@ def ablate(
     console = Console(stderr=True)
     results, outcome = job.ablate(experiment, out, count, console)
     print_results(results, as_json)
-    console.print(f"written to {out / experiment.spec.name}", markup=False)
+    console.print(f"written to {out / experiment.spec.name}", markup=False, soft_wrap=True)
     for error in outcome.failed.values():
-        console.print(f"failed: {error}", style="red", markup=False)
+        console.print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
     return 2 if outcome.failed else 0
 
 

@@ -49,7 +49,8 @@ class PlainDisplay:
             return
         seconds = time.monotonic() - self.began.get(stage.id, time.monotonic())
         outcome = f"done in {seconds:.0f} s" if error is None else f"FAILED: {error}"
-        self.console.print(f"[{self.count}/{self.total}] {stage.label}: {outcome}", markup=False)
+        line = f"[{self.count}/{self.total}] {stage.label}: {outcome}"
+        self.console.print(line, markup=False, soft_wrap=True)
 
 
 class LiveDisplay:

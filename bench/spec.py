@@ -135,7 +135,7 @@ def load_spec(source: str, quick: bool = False, seeds: tuple[int, ...] | None = 
     return parse_spec(raw, source)
 
 
-def _read(source: str) -> dict[str, Any]:
+def _read(source: str, children: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The keys of a spec; one that ``extends`` another gives dotted keys to replace in it."""
     path = shipped().get(source, Path(source))
     if not path.is_file():
@@ -153,9 +153,10 @@ def _read(source: str) -> dict[str, Any]:
         raise UserError(f"{path}: expected keys such as name, train and prompts, got {raw!r}")
     if (parent := raw.pop("extends", None)) is None:
         return raw
-    if not isinstance(parent, str) or parent == source:
+    line = (*children, path)
+    if not isinstance(parent, str) or shipped().get(parent, Path(parent)) in line:
         raise UserError(f"{path}: 'extends' must name another spec, got {parent!r}")
-    return override(_read(parent), raw)
+    return override(_read(parent, line), raw)
 
 
 def parse_spec(raw: Mapping[str, Any], where: str) -> Spec:

@@ -84,12 +84,17 @@ class Store:
         self._verified[identity] = status
         return status
 
+    def forget(self, identity: str) -> None:
+        """Look at an artefact anew when it is asked for next: it is being made again."""
+        self._verified.pop(identity, None)
+
     def claim(self, kind: str, identity: str, inputs: dict[str, str]) -> None:
         """Make an artefact's folder ready for a run on ``inputs``; hold its lock.
 
         What an interrupted run on the same inputs left stays, to be taken up; what was made from
         others is cleared away.
         """
+        self.forget(identity)
         folder = self.folder(kind, identity)
         mark, text = folder / INPUTS, canonical_json(inputs)
         if mark.is_file() and mark.read_text() == text:

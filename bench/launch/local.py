@@ -58,6 +58,7 @@ def run_stages(stages: Sequence[Stage], store: Store, workers: int, display: Dis
         while waiting or running:
             for stage in _ready(waiting, running, outcome, workers):
                 del waiting[stage.id]
+                store.forget(stage.id)
                 running[pool.submit(_execute, stage, store)] = stage
                 display.begin(stage)
             done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)

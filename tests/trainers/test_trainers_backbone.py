@@ -94,9 +94,9 @@ def test_prompts_are_encoded_as_the_pipeline_does(
 ) -> None:
     """What is trained on is what is sampled with: short, empty and overlong prompts."""
     pipeline = StableDiffusionPipeline.from_pretrained(model_folder)
-    prompts = ["owl", "", "far too long a prompt"]
-    theirs, _ = pipeline.encode_prompt(prompts, "cpu", 1, False)
-    torch.testing.assert_close(backbone.encode_prompts(prompts), theirs, rtol=1e-4, atol=1e-5)
+    for prompts in (["owl", "", "far too long a prompt"], ["owl"], [""]):
+        theirs, _ = pipeline.encode_prompt(prompts, "cpu", 1, False)
+        torch.testing.assert_close(backbone.encode_prompts(prompts), theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_prediction_is_the_networks(model_folder: Path, backbone: StableDiffusion) -> None:

@@ -121,7 +121,7 @@ class Run:
         """Make steps whose gradients differ from one another."""
         for _ in range(steps):
             self.optimizer.zero_grad()
-            (self.net.weight.square().sum() + self.net.bias.exp().sum()).backward()  # type: ignore[no-untyped-call]
+            (self.net.weight.square().sum() + self.net.bias.exp().sum()).backward()
             self.optimizer.step()
 
     def save(self, path: Path) -> None:

@@ -98,7 +98,7 @@ def test_dpo_gradient(a: float, b: float, c: float, d: float, beta: float, scale
     s = beta * lambda: lambda stands inside the sigmoid (arXiv 2505.18736, Eq. 5-6).
     """
     winner, loser, pair = leaves(errors(a, b, c, d))
-    DPO(beta=beta).loss(pair, scale * ONE).sum().backward()  # type: ignore[no-untyped-call]
+    DPO(beta=beta).loss(pair, scale * ONE).sum().backward()
     u = 0.5 * beta * scale * ((c - a) - (d - b))
     expected = 0.5 * beta * scale / (1 + math.exp(u))
     assert winner.grad is not None
@@ -127,7 +127,7 @@ def test_dpo_of_hopeless_pairs_is_finite() -> None:
     """At u = -5000 the loss is 5000 (to rounding) with slope beta/2, not an overflow."""
     winner, _, pair = leaves(errors(2.0, 0.0, 0.0, 0.0))
     loss = DPO(beta=5000.0).loss(pair, ONE)
-    loss.sum().backward()  # type: ignore[no-untyped-call]
+    loss.sum().backward()
     assert loss.item() == pytest.approx(5000.0)
     assert winner.grad is not None
     assert winner.grad.item() == pytest.approx(2500.0)
@@ -138,7 +138,7 @@ def test_sft_is_the_winners_error() -> None:
     winner, loser, pair = leaves(two_pairs())
     loss = SFT().loss(pair, torch.full((2,), 1.7))
     assert loss.tolist() == [0.100, 0.140]
-    loss.sum().backward()  # type: ignore[no-untyped-call]
+    loss.sum().backward()
     assert winner.grad is not None
     assert winner.grad.tolist() == [1.0, 1.0]
     assert loser.grad is None

@@ -40,7 +40,8 @@ Loss = Callable[[int, int], Tensor]
 
 SCENES = world.all_scenes()
 INDEX = {scene: i for i, scene in enumerate(SCENES)}
-WIDTH, PATCH = 64, 8
+WIDTH = 64
+PATCH = 8
 PAIRS = 7_000
 BATCH = 32  # pictures or pairs per step, over all shards
 MISLABELLED = 0.07  # share of CLIP's training captions with one wrong word
@@ -98,8 +99,9 @@ def wear(pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     axis = (torch.arange(world.SIDE) + 0.5) / world.SIDE * 2 - 1
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
     shift = 0.025 * amount[0] * noise(2, 6)
-    field = grid + shift.permute(0, 2, 3, 1)
-    pixels = F.grid_sample(pixels, field, padding_mode="border", align_corners=False)
+    pixels = F.grid_sample(
+        pixels, grid + shift.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
+    )
     blurred = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, 1)
     pixels = torch.lerp(pixels, blurred, amount[1])
     pixels = pixels + 6 * amount[2] * noise(3, 8) + 5 * amount[3] * noise(3, world.SIDE)
@@ -107,25 +109,24 @@ def wear(pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 
 
 def wrong(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
-    """A scene that differs in one word, and lies in the training split if the first one does."""
-    other = world.mislabel(scene, rng)
-    while world.split_of(scene) == "train" != world.split_of(other):
+    """A scene of the same split that differs in one word."""
+    while True:
         other = world.mislabel(scene, rng)
-    return other
+        if world.split_of(other) == world.split_of(scene):
+            return other
 
 
-def draw_pairs(split: str, count: int, errors: list[float], rng: np.random.Generator) -> Data:
-    """Draw captions, each with two worn pictures that are wrong in a word at rates ``errors``.
+def draw_pairs(split: str, count: int, wrong_share: float, rng: np.random.Generator) -> Data:
+    """Draw ``count`` captions, each with two worn pictures that may show something else.
 
     Returns ``told`` ``[n]`` and ``shown`` ``[n, 2]``, the scenes of captions and pictures as
-    indices into ``SCENES``; ``pictures`` ``uint8[n, 2, 3, 64, 64]``; and what the oracle says of
-    each, ``score`` and ``craft`` ``[n, 2]``.
+    indices into ``SCENES``; ``pictures`` ``uint8[n, 2, 3, 64, 64]``; and what the oracle
+    says of each, ``score`` and ``craft`` ``[n, 2]``.
     """
     pool = world.scenes(split)
     told = [pool[i] for i in rng.integers(len(pool), size=count)]
     twice = [scene for scene in told for _ in range(2)]
-    errs = rng.random(2 * count) < np.tile(errors, count)
-    shown = [wrong(s, rng) if e else s for s, e in zip(twice, errs, strict=True)]
+    shown = [wrong(scene, rng) if rng.random() < wrong_share else scene for scene in twice]
     pictures = wear(np.stack([world.render(scene, world.draw_look(rng)) for scene in shown]), rng)
     judged = [judge(picture, scene) for picture, scene in zip(pictures, twice, strict=True)]
     return {
@@ -140,7 +141,7 @@ def draw_pairs(split: str, count: int, errors: list[float], rng: np.random.Gener
 def _training_set(path: Path, seed: int) -> Data:
     if not path.exists():
         rngs = (numpy_generator(seed, "reward data", part) for part in range(PAIRS // 500))
-        parts = [draw_pairs("train", 500, [0.5, 0.5], rng) for rng in rngs]
+        parts = [draw_pairs("train", 500, 0.5, rng) for rng in rngs]
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         write_atomically(path, lambda part: save_file(whole, str(part)))
     return load_file(path)
@@ -148,41 +149,35 @@ def _training_set(path: Path, seed: int) -> Data:
 
 def _normalised(pictures: Tensor) -> Tensor:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    return (pictures / 255 - mean) / std
+    return (pictures.float() / 255 - mean) / std
 
 
-def _embed(model: CLIPModel, pictures: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit features of pictures ``uint8[n, 3, 64, 64]`` and of captions ``int64[m, 16]``."""
-    features = model(pixel_values=_normalised(pictures), input_ids=tokens)
-    return features.image_embeds, features.text_embeds
+def _see(model: CLIPModel, pictures: Tensor) -> Tensor:
+    pooled = model.vision_model(_normalised(pictures)).pooler_output
+    return F.normalize(model.visual_projection(pooled), dim=-1)
 
 
-def rating(craft: Tensor, rng: np.random.Generator) -> Tensor:
-    """Ratings from 1 to 10 by annotators who look at craft ``[n]`` alone, and err."""
-    noise = torch.from_numpy(rng.normal(0, RATER_NOISE, len(craft)))
-    return (1 + 9 * craft + noise).clamp(1, 10).float()
+def _read(model: CLIPModel, tokens: Tensor) -> Tensor:
+    pooled = model.text_model(tokens).pooler_output
+    return F.normalize(model.text_projection(pooled), dim=-1)
 
 
 def naming_loss(namer: nn.Sequential, data: Data, seed: int) -> Loss:
-    """An image tower and a linear layer guess the words of a picture, and its rating.
+    """Cross-entropy of the words of a picture, guessed by an image tower and a linear layer.
 
     Towers that learn together from nothing agree to ignore what the image tower does not see yet,
-    such as places, and stay there. So the image tower learns to see first.
+    such as places, and stay there. So the image tower learns to name things first.
     """
     choices = [len(words) for words in world.WORDS.values()]
     words = [[world.WORDS[n].index(getattr(s, n)) for n in world.WORDS] for s in SCENES]
     pictures, truth = data["pictures"].flatten(0, 1), torch.tensor(words)[data["shown"].flatten()]
-    craft = data["craft"].flatten()
 
     def loss(step: int, shard: int) -> Tensor:
         rng = numpy_generator(seed, "naming step", step, shard)
         rows = torch.from_numpy(rng.integers(len(pictures), size=BATCH // SHARDS))
-        output = namer[1](namer[0](_normalised(pictures[rows])).pooler_output)
-        *guesses, rated = output.split([*choices, 1], 1)
+        guesses = namer[1](namer[0](_normalised(pictures[rows])).pooler_output).split(choices, 1)
         pairs = zip(guesses, truth[rows].unbind(1), strict=True)
-        errors = [F.cross_entropy(guess, true) for guess, true in pairs]
-        errors.append(F.mse_loss(5 + rated[:, 0], rating(craft[rows], rng)) / 2)
-        return torch.stack(errors).sum()
+        return torch.stack([F.cross_entropy(guess, true) for guess, true in pairs]).sum()
 
     return loss
 
@@ -210,7 +205,7 @@ def clip_loss(model: CLIPModel, data: Data, tokens: Tensor, seed: int) -> Loss:
         told = [wrong(s, rng) if rng.random() < MISLABELLED else s for s in seen]
         hard = [wrong(s, rng) for s in told for _ in range(4)]
         captions = torch.tensor([INDEX[s] for s in [*told, *hard]])
-        images, texts = _embed(model, pictures[rows], tokens[captions])
+        images, texts = _see(model, pictures[rows]), _read(model, tokens[captions])
         return contrastive_loss(images, texts, captions, model.logit_scale.exp().clamp(max=100))
 
     return loss
@@ -224,10 +219,10 @@ def preference_loss(model: CLIPModel, data: Data, tokens: Tensor, seed: int) -> 
         rows = torch.from_numpy(rng.integers(len(data["told"]), size=BATCH // SHARDS))
         second = (data["score"][rows] / TEMPERATURE).diff(dim=1).squeeze(1).sigmoid()
         choice = torch.from_numpy(rng.random(len(rows))) < FLIPPED + (1 - 2 * FLIPPED) * second
-        pictures, captions = data["pictures"][rows].flatten(0, 1), tokens[data["told"][rows]]
-        images, texts = _embed(model, pictures, captions)
-        cosines = (images.unflatten(0, (-1, 2)) * texts[:, None]).sum(-1)
-        return F.cross_entropy(model.logit_scale.exp() * cosines, choice.long())
+        images = _see(model, data["pictures"][rows].flatten(0, 1)).unflatten(0, (-1, 2))
+        texts = _read(model, tokens[data["told"][rows]])
+        scores = model.logit_scale.exp() * (images * texts[:, None]).sum(-1)
+        return F.cross_entropy(scores, choice.long())
 
     return loss
 
@@ -235,14 +230,14 @@ def preference_loss(model: CLIPModel, data: Data, tokens: Tensor, seed: int) -> 
 def rating_loss(rater: nn.ModuleDict, data: Data, seed: int) -> Loss:
     """Squared error of ratings of craft from 1 to 10, whatever the caption."""
     pictures, craft = data["pictures"].flatten(0, 1), data["craft"].flatten()
-    nothing = torch.zeros((1, LENGTH), dtype=torch.int64)
 
     def loss(step: int, shard: int) -> Tensor:
         rater.eval()  # dropout would draw from the global generator
         rng = numpy_generator(seed, "aesthetic step", step, shard)
         rows = torch.from_numpy(rng.integers(len(pictures), size=BATCH // SHARDS))
-        images, _ = _embed(rater["clip"], pictures[rows], nothing)
-        return F.mse_loss(rater["head"](images), rating(craft[rows], rng))
+        noise = torch.from_numpy(rng.normal(0, RATER_NOISE, len(rows)))
+        rating = (1 + 9 * craft[rows] + noise).clamp(1, 10).float()
+        return F.mse_loss(rater["head"](_see(rater["clip"], pictures[rows])), rating)
 
     return loss
 
@@ -253,12 +248,10 @@ def train_rewards(folder: Path, work: Path, seed: int, steps: RewardSteps, say: 
     tokens = tokenize(tokenizer, [scene.caption for scene in SCENES])
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(derive(seed, "reward heads"))
-        namer = nn.Sequential(
-            nn.Identity(), nn.Linear(WIDTH, 1 + sum(map(len, world.WORDS.values())))
-        )
+        namer = nn.Sequential(nn.Identity(), nn.Linear(WIDTH, sum(map(len, world.WORDS.values()))))
         head = Head(WIDTH)
 
-    def train(name: str, model: nn.Module, loss: Loss, steps: int, lr: float = 1e-3) -> None:
+    def train(name: str, model: nn.Module, loss: Loss, steps: int, lr: float) -> None:
         average = copy.deepcopy(model)
         schedule = Schedule(steps, lr, warmup=40, ema_decay=0.98)
         fit(model, average, loss, schedule, work / f"reward-{name}.safetensors", say)
@@ -276,31 +269,32 @@ def train_rewards(folder: Path, work: Path, seed: int, steps: RewardSteps, say: 
     clip = new_clip(seed, len(tokenizer))
     namer[0] = clip.vision_model
     train("naming", namer, naming_loss(namer, data, seed), steps.naming, 2e-3)
-    train("clip", clip, clip_loss(clip, data, tokens, seed), steps.clip)
+    train("clip", clip, clip_loss(clip, data, tokens, seed), steps.clip, 1e-3)
     save("clip", clip)
     pickscore = copy.deepcopy(clip)
-    train("pickscore", pickscore, preference_loss(pickscore, data, tokens, seed), steps.pickscore)
+    loss = preference_loss(pickscore, data, tokens, seed)
+    train("pickscore", pickscore, loss, steps.pickscore, 1e-3)
     save("pickscore", pickscore)
     rater = nn.ModuleDict({"clip": clip, "head": head})
-    train("aesthetic", rater, rating_loss(rater, data, seed), steps.aesthetic)
+    train("aesthetic", rater, rating_loss(rater, data, seed), steps.aesthetic, 1e-3)
     save("aesthetic", clip)
 
 
 def agreement(reward: Reward, seed: int, count: int, say: Say = print) -> dict[str, float]:
     """Share of held-out pairs in which a reward prefers the picture that the oracle prefers.
 
-    In ``faults`` both pictures show what the caption says, in ``words`` one of them is wrong in
-    one word. Both are compared with the oracle's ``score`` and with its ``craft`` alone.
+    In ``faults`` both pictures show what the caption says, in ``attributes`` each may have a wrong
+    word. Both are compared with the oracle's ``score`` and with its ``craft`` alone.
     """
     found: dict[str, float] = {}
-    for kind, errors in (("faults", [0.0, 0.0]), ("words", [0.0, 1.0])):
-        pairs = draw_pairs("test", count, errors, numpy_generator(seed, "agreement", kind))
+    for kind, share in (("faults", 0.0), ("attributes", 0.5)):
+        pairs = draw_pairs("test", count, share, numpy_generator(seed, "agreement", kind))
         views = pairs["pictures"].flatten(0, 1).movedim(1, -1).numpy()
         told = [SCENES[i].caption for i in pairs["told"].repeat_interleave(2).tolist()]
         scores = torch.from_numpy(reward.score([Image.fromarray(v) for v in views], told))
         prefers = scores.unflatten(0, (count, 2)).diff(dim=1) > 0
         for truth in ("score", "craft"):
-            agrees = prefers == (pairs[truth].diff(dim=1) > 0)
-            found[f"{kind} by {truth}"] = float(agrees.float().mean())
+            better = pairs[truth].diff(dim=1) > 0
+            found[f"{kind} {truth}"] = float((prefers == better).float().mean())
     say(f"{reward.card.name}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()))
     return found

@@ -1,0 +1,241 @@
+"""What every registered reward must do, whatever it computes.
+
+The miniatures and the oracle are the shipped ones. The official rewards run on small random
+checkpoints in the official file layout, since their weights cannot be shipped.
+"""
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel
+
+from bench.mini.build.tokenizer import new_tokenizer
+from bench.mini.world import draw_look, render, scenes
+from bench.rewards import REWARDS
+from bench.rewards.base import Reward
+from bench.rewards.models import Head
+from bench.rewards.weights import LISTING
+from trainers.errors import UserError
+
+OFFICIAL = ("clip", "pickscore", "aesthetic")
+WITH_FILES = (*OFFICIAL, "mini-clip", "mini-pickscore", "mini-aesthetic")
+COUNT = 7
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder with the files of all official rewards, small and random."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    tokenizer = new_tokenizer()
+    tokenizer.save_pretrained(folder)
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    end = len(tokenizer) - 1
+    config = CLIPConfig(
+        text_config={**tower, "num_hidden_layers": 2, "vocab_size": end + 1, "eos_token_id": end},
+        vision_config={**tower, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8},
+        projection_dim=768,
+    )
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(0)
+        CLIPModel(config).half().save_pretrained(folder)
+        head = {name: tensor * 3 for name, tensor in Head(768).state_dict().items()}
+    tensors = load_file(folder / "model.safetensors")
+    # Files of the time of PickScore carry such buffers, which are no weights.
+    tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    save_file(tensors, folder / "model.safetensors")
+    torch.save(head, folder / "sac+logos+ava1-l14-linearMSE.pth")
+    return folder
+
+
+def make(name: str, checkpoints: Path) -> Reward:
+    return REWARDS.get(name)(weights=checkpoints if name in OFFICIAL else None)
+
+
+@pytest.fixture(scope="module", params=REWARDS.names())
+def reward(request: pytest.FixtureRequest, checkpoints: Path) -> Reward:
+    return make(request.param, checkpoints)
+
+
+@pytest.fixture(scope="module")
+def batch() -> tuple[list[Image.Image], list[str]]:
+    """Images with captions that every reward can score; two captions are equal."""
+    rng = np.random.default_rng(0)
+    told = [scenes("test")[i] for i in (0, 40, 81, 122, 163, 204, 40)]
+    return [Image.fromarray(render(s, draw_look(rng))) for s in told], [s.caption for s in told]
+
+
+def own_folder(reward: Reward, to: Path) -> Path:
+    """A copy of the reward's files, with no listing of their hashes."""
+    to.mkdir()
+    for name, path in reward.files.paths.items():
+        shutil.copy(path, to / name)
+    return to
+
+
+def flip_last_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def test_scores_are_finite_float32_and_differ(reward, batch):
+    scores = reward.score(*batch)
+    assert scores.dtype == np.float32
+    assert scores.shape == (COUNT,)
+    assert np.isfinite(scores).all()
+    assert len(set(scores.tolist())) == COUNT
+
+
+def test_no_images_give_no_scores(reward):
+    assert reward.score([], []).shape == (0,)
+
+
+def test_batch_size_and_company_change_nothing_beyond_rounding(reward, batch, monkeypatch):
+    images, prompts = batch
+    whole = reward.score(images, prompts)
+    alone = [reward.score([i], [p])[0] for i, p in zip(images, prompts, strict=True)]
+    monkeypatch.setattr(reward, "batch_size", 3, raising=False)
+    threes = reward.score(images, prompts)
+    np.testing.assert_allclose(alone, whole, rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(threes, whole, rtol=1e-6, atol=1e-5)
+
+
+def test_order_changes_nothing_beyond_rounding(reward, batch):
+    images, prompts = batch
+    order = [3, 0, 6, 2, 5, 1, 4]
+    shuffled = reward.score([images[i] for i in order], [prompts[i] for i in order])
+    np.testing.assert_allclose(shuffled, reward.score(images, prompts)[order], rtol=1e-6, atol=1e-5)
+
+
+def test_a_second_object_gives_the_same_bits_and_draws_nothing(reward, batch, checkpoints):
+    state = torch.random.get_rng_state()
+    again = make(reward.card.name, checkpoints)
+    again.load()
+    np.testing.assert_array_equal(again.score(*batch), reward.score(*batch))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_png_scores_as_the_image_it_was_written_from(reward, batch):
+    images, prompts = batch
+    read = []
+    for image in images:
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        read.append(Image.open(stream))
+    np.testing.assert_array_equal(reward.score(read, prompts), reward.score(images, prompts))
+
+
+def test_images_without_prompts_are_refused(reward, batch):
+    images, prompts = batch
+    with pytest.raises(UserError, match="7 images and 6 prompts"):
+        reward.score(images, prompts[:6])
+
+
+def test_the_prompt_matters_exactly_where_the_card_says_so(reward, batch):
+    images, prompts = batch
+    moved = reward.score(images[:1] * 2, [prompts[0], prompts[1]])
+    assert (moved[0] != moved[1]) == (reward.card.text is not None)
+
+
+def test_signature_names_what_was_computed(reward, checkpoints):
+    card = reward.card
+    assert REWARDS.get(card.name) is type(reward)
+    name, origin, scale, dtype, digest = reward.signature.split("|")
+    assert (name, scale, dtype) == (card.name, card.scale, card.dtype)
+    # Random weights must not pass for the official ones.
+    assert origin == ("given" if card.name in OFFICIAL else card.origin)
+    assert len(digest) == 12
+    assert make(card.name, checkpoints).signature == reward.signature
+    assert set(reward.files.sha256) == {n for w in card.weights for n in w.files}
+
+
+def test_signatures_differ_between_rewards_and_with_the_card(reward, checkpoints, monkeypatch):
+    others = [make(name, checkpoints) for name in REWARDS.names() if name != reward.card.name]
+    assert reward.signature not in {other.signature for other in others}
+    before = reward.signature
+    monkeypatch.setattr(reward, "card", reward.card.model_copy(update={"version": 2}))
+    assert reward.signature != before
+
+
+@pytest.mark.parametrize("name", WITH_FILES)
+def test_one_changed_bit_in_any_file_changes_the_signature(name, checkpoints, tmp_path):
+    original = make(name, checkpoints)
+    folder = own_folder(original, tmp_path / "own")
+    seen = {type(original)(weights=folder).signature}
+    for file in original.files.paths:
+        flip_last_bit(folder / file)
+        seen.add(type(original)(weights=folder).signature)
+    assert len(seen) == 1 + len(original.files.paths)
+
+
+@pytest.mark.parametrize("name", WITH_FILES)
+def test_a_missing_file_is_named_with_the_mend(name, checkpoints, tmp_path):
+    original = make(name, checkpoints)
+    folder = own_folder(original, tmp_path / "own")
+    last = list(original.files.paths)[-1]
+    (folder / last).unlink()
+    with pytest.raises(UserError) as error:
+        type(original)(weights=folder).load()
+    assert f"missing {last}" in str(error.value)
+    assert "give a folder with these files" in str(error.value)
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_official_weights_are_not_downloaded_unasked(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("DPO_BENCH_ALLOW_DOWNLOAD", raising=False)
+    with pytest.raises(UserError, match="set DPO_BENCH_ALLOW_DOWNLOAD=1 to download it"):
+        REWARDS.get(name)().load()
+
+
+@pytest.mark.parametrize("name", [n for n in WITH_FILES if n not in OFFICIAL])
+def test_tampered_shipped_weights_are_refused(name, tmp_path, monkeypatch):
+    shipped = REWARDS.get(name)()
+    folder = own_folder(shipped, tmp_path / "weights")
+    listing = next(iter(shipped.files.paths.values())).parent / LISTING
+    shutil.copy(listing, folder)
+    monkeypatch.setattr("bench.rewards.weights._package_folder", lambda source: folder)
+    assert REWARDS.get(name)().signature == shipped.signature
+    flip_last_bit(folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors: expected sha256"):
+        REWARDS.get(name)().load()
+
+
+PLUGIN = """
+import numpy as np
+from bench.rewards.base import Card, Reward
+
+class Brightness(Reward):
+    card = Card(
+        name="brightness", scale="mean of 0-255", range=(0, 255), weights=(),
+        preprocessing="grey", text=None, trained_on=(), licence="MIT", origin="rule",
+    )
+
+    def load(self):
+        pass
+
+    def score(self, images, prompts):
+        return np.array([np.mean(image.convert("L")) for image in images], dtype=np.float32)
+"""
+
+
+def test_a_reward_of_another_package_is_found_by_its_entry_point(tmp_path, monkeypatch):
+    info = tmp_path / "brightness-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[dpo_bench.rewards]\nbrightness = shine:Brightness\n")
+    (tmp_path / "shine.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(REWARDS, "_loaded", {})
+    assert "brightness" in REWARDS.names()
+    reward = REWARDS.get("brightness")()
+    white = Image.new("RGB", (8, 8), (255, 255, 255))
+    np.testing.assert_array_equal(reward.score([white], [""]), np.float32([255]))
+    assert reward.signature.startswith("brightness|rule|mean of 0-255|float32|")

@@ -4,6 +4,7 @@ import os
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.analysis import Results
@@ -22,13 +23,13 @@ def print_results(results: Results, as_json: bool = False) -> None:
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=PLAIN_WIDTH)
-    console.print(f"\n[bold]{results.plan.title}[/bold]")
+    console.print(f"\n[bold]{escape(results.plan.title)}[/bold]")
     for grid in grids(results):
-        table = Table(title=grid.title, title_justify="left", title_style="italic")
+        table = Table(title=escape(grid.title), title_justify="left", title_style="italic")
         for index, name in enumerate(grid.header):
-            table.add_column(name, justify="left" if index == 0 else "right")
+            table.add_column(escape(name), justify="left" if index == 0 else "right")
         for row in grid.rows:
-            table.add_row(*row, style=COLOURS.get(row[-1]))
+            table.add_row(*map(escape, row), style=COLOURS.get(row[-1]))
         console.print(table)
     for line in notes(results):
         console.print(f"- {line}", markup=False, highlight=False)

@@ -93,8 +93,9 @@ def build(registry: "Registry[type[S]]", settings: Mapping[str, Any]) -> S:
     values = dict(settings)
     name = values.pop("name", None)
     if not isinstance(name, str):
+        article = "an" if registry.kind[0] in "aeiou" else "a"
         raise UserError(
-            f"expected a {registry.kind} with a name, got {dict(settings)!r}: "
+            f"expected {article} {registry.kind} with a name, got {dict(settings)!r}: "
             f"add 'name: ...', one of {', '.join(registry.names())}"
         )
     try:

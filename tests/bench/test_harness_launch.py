@@ -217,11 +217,11 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, __file__, str(tmp_path)]
     with subprocess.Popen(command, start_new_session=True) as parent:
         try:
-            assert wait_for(lambda: len(list(tmp_path.rglob("pid"))) == 2, 120)
+            assert wait_for(lambda: len(list(tmp_path.rglob("pid"))) == 2, 600)
             workers = [int(path.read_text()) for path in tmp_path.rglob("pid")]
             assert all(alive(pid) for pid in workers)
             os.kill(parent.pid, signal.SIGKILL)  # The parent alone, not its group.
-            assert wait_for(lambda: not any(alive(pid) for pid in workers), 30)
+            assert wait_for(lambda: not any(alive(pid) for pid in workers), 120)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(parent.pid, signal.SIGKILL)

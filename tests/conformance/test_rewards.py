@@ -190,6 +190,7 @@ def test_a_missing_file_is_named_with_the_mend(name, checkpoints, tmp_path):
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_weights_are_not_downloaded_unasked(name, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.delenv("DPO_BENCH_ALLOW_DOWNLOAD", raising=False)
     with pytest.raises(UserError, match="set DPO_BENCH_ALLOW_DOWNLOAD=1 to download it"):
         REWARDS.get(name)().load()

@@ -32,14 +32,14 @@ def resample(values: np.ndarray, size: int) -> np.ndarray:
     return np.clip(np.rint(mixed), 0, 255)
 
 
-def expected(image: Image.Image, side: int) -> np.ndarray:
+def expected(image: Image.Image, side: int, rows_first: bool = False) -> np.ndarray:
     """The published CLIP preprocessing in NumPy: ``[3, side, side]``."""
     values = np.asarray(image, dtype=np.float64)
     height, width = values.shape[:2]
     short = min(height, width)
-    # PIL rounds in between. It resizes columns first, save for pictures of extreme shapes.
-    values = resample(values.swapaxes(0, 1), side * width // short).swapaxes(0, 1)
-    values = resample(values, side * height // short)
+    sizes = [side * height // short, side * width // short]
+    for axis in (0, 1) if rows_first else (1, 0):
+        values = resample(values.swapaxes(0, axis), sizes[axis]).swapaxes(0, axis)
     top, left = (values.shape[0] - side) // 2, (values.shape[1] - side) // 2
     values = values[top : top + side, left : left + side] / 255
     mean = np.array([0.48145466, 0.4578275, 0.40821073])
@@ -58,7 +58,9 @@ def test_pixels_are_those_of_the_published_preprocessing(width, height, side):
     assert pixels.shape == (3, side, side)
     # PIL computes with fixed-point weights, so a value may round to the next of the 256 levels.
     level = 1 / 255 / 0.26
-    difference = np.abs(pixels - expected(image, side))
+    # It rounds between rows and columns, and takes first whichever costs less.
+    orders = [np.abs(pixels - expected(image, side, rows_first)) for rows_first in (False, True)]
+    difference = min(orders, key=np.max)
     assert difference.max() < 1.05 * level
     assert difference.mean() < 0.02 * level
 

@@ -22,6 +22,7 @@ def cached(tmp_path, monkeypatch):
     snapshot.mkdir(parents=True)
     (snapshot / "w.bin").write_bytes(CONTENT)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.delenv("DPO_BENCH_ALLOW_DOWNLOAD", raising=False)
     return snapshot
 

@@ -114,10 +114,19 @@ def ablate(spec: Path, out: Path, workers: int, *more: str, **environment: str) 
 
 
 def start(spec: Path, out: Path, workers: int, log: Path) -> "subprocess.Popen[bytes]":
-    """Start the job in a process group of its own, writing to ``log``."""
+    """Start the job in a process group of its own, writing to ``log``.
+
+    As in a terminal, Ctrl-C reaches it, even if the tests themselves run where it is ignored.
+    """
     arguments = [COMMAND, "ablate", str(spec), "--out", str(out), "--workers", str(workers)]
     with log.open("ab") as stream:
-        return subprocess.Popen(arguments, stdout=stream, stderr=stream, start_new_session=True)
+        return subprocess.Popen(
+            arguments,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
 
 
 def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes]") -> bool:

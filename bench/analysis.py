@@ -83,6 +83,8 @@ class Results:
     plan: Plan
     means: dict[str, dict[str, stats.Interval | float | None]]
     """Mean score by arm and reward, as it was scored: an interval where seeds allow one."""
+    against_base: dict[str, Contrast | None]
+    """Every trained arm against the base model on the primary reward, outside the family."""
     missing: dict[str, int]
     """Missing or non-finite scores by reward, over all arms."""
     expected: int
@@ -105,6 +107,7 @@ def analyse(scores: pd.DataFrame, plan: Plan) -> Results:
         {name: _contrast(cubes[name], on, off, plan, name) for name in plan.rewards}
         for on, off, _ in plan.comparisons
     ]
+    base, *trained = plan.arms
     first, second = plan.control
     control: dict[str, stats.Interval | None] = {}
     for name in plan.rewards:
@@ -122,6 +125,10 @@ def analyse(scores: pd.DataFrame, plan: Plan) -> Results:
     return Results(
         plan=plan,
         means={a.name: {r: _mean(cubes[r][a.name]) for r in plan.rewards} for a in plan.arms},
+        against_base={
+            a.name: _contrast(cubes[plan.primary], a.name, base.name, plan, plan.primary)
+            for a in trained
+        },
         missing=missing,
         expected=sum(len(a.seeds) for a in every) * len(plan.prompts) * plan.images_per_prompt,
         comparisons=_verdicts(plan, contrasts, delta0),

@@ -52,13 +52,17 @@ def _scale(results: Results, reward: str) -> float:
 
 def _arms(results: Results) -> Grid:
     plan = results.plan
-    header = ("arm", "seeds", *(f"{r}{'*' if r == plan.primary else ''}" for r in plan.rewards))
+    scores = (f"{r}{'*' if r == plan.primary else ''}" for r in plan.rewards)
+    header = ("arm", "seeds", *scores, "win rate against base*")
     rows = []
     for arm in plan.arms:
         cells = []
         for reward in plan.rewards:
             mean = results.means[arm.name][reward]
             cells.append("missing" if not isinstance(mean, Interval) else number(mean.mean))
+        against = results.against_base.get(arm.name)
+        trained = arm.name in results.against_base
+        cells.append(wins(against) if against else "missing" if trained else "-")
         count = sum(seed is not None for seed in arm.seeds)
         rows.append((arm.name, str(count) if count else "-", *cells))
     return Grid("Mean scores (* primary)", header, tuple(rows))

@@ -188,7 +188,7 @@ def test_markdown_shows_what_was_found(make_plan: MakePlan, make_scores: MakeSco
     arms, primary, others = (
         [line for line in table if line[0] in names and len(line) == width]
         for names, width in (
-            (("base", "DPO", "DPO+A"), 4),
+            (("base", "DPO", "DPO+A"), 5),
             (("DPO - base", "DPO+A - DPO"), 6),
             (("DPO - base", "DPO+A - DPO"), 2),
         )
@@ -196,7 +196,9 @@ def test_markdown_shows_what_was_found(make_plan: MakePlan, make_scores: MakeSco
     assert [line[:2] for line in arms] == [["base", "-"], ["DPO", "3"], ["DPO+A", "3"]]
     assert [line[-1] for line in primary] == ["helps", "helps"]
     assert len(others) == 2
-    assert ["arm", "seeds", "truth*", "flaws"] in table
+    assert ["arm", "seeds", "truth*", "flaws", "win rate against base*"] in table
+    # Against the base model DPO is the first comparison, so its wins are the same.
+    assert [line[-1] for line in arms][:2] == ["-", primary[0][3]]
     assert "difference [95% interval]" in text
     assert "Read as: a test." in text
     assert "Holm over 2 declared comparisons on truth." in text
@@ -221,7 +223,7 @@ def test_a_missing_arm_is_marked(
     folder = result_folder(scores=scores[scores["arm"] != "DPO+A"])
     text = (folder / "table.md").read_text()
     table = cells(text)
-    assert ["DPO+A", "3", "missing", "missing"] in table
+    assert ["DPO+A", "3", "missing", "missing", "missing"] in table
     blocked = "blocked: too few complete pairs"
     assert ["DPO+A - DPO", "missing", "-", "-", "-", blocked] in table
     assert ["DPO+A - DPO", "missing"] in table

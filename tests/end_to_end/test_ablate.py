@@ -364,7 +364,7 @@ def test_a_failing_reward_leaves_a_table_with_gaps(
     assert "Traceback" not in done.stderr
     table = (done.folder / "table.md").read_text()
     lines = [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]
-    assert ["arm", "seeds", "oracle*", "broken"] in lines
+    assert ["arm", "seeds", "oracle*", "broken", "win rate against base*"] in lines
     for arm in ("base", "DPO", "DPO+A", "DPO+B", "DPO+A+B", "off", "same"):
         row = next(line for line in lines if line[0] == arm)
         assert row[3] == "missing"

@@ -181,7 +181,9 @@ def mini_build(
 ) -> int:
     """Make the shipped files from nothing: about two hours on 2 cores, resumable."""
     from bench.mini.build.everything import build
+    from bench.quiet import silence_libraries
 
+    silence_libraries()
     build(out, seed, say)
     return 0
 

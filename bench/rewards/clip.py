@@ -25,10 +25,10 @@ VIT_L_14 = Weights(
 
 
 class CLIPScore(TowerReward):
-    """``100 * cosine`` of image and prompt (Hessel et al. 2021, without their factor 2.5).
+    """``100 * cosine`` of image and prompt (Hessel et al. 2021, without their factor and clipping).
 
     ViT-L/14 of OpenAI. Many preference-optimisation papers use ViT-H/14 of LAION instead, whose
-    values are about 10 higher and must not be compared with these.
+    values are on another level and must not be compared with these.
     """
 
     card = Card(

@@ -109,11 +109,11 @@ def wear(pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 
 
 def wrong(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
-    """A scene of the same split that differs in one word."""
-    while True:
+    """A scene that differs in one word, and lies in the training split if the first one does."""
+    other = world.mislabel(scene, rng)
+    while world.split_of(scene) == "train" != world.split_of(other):
         other = world.mislabel(scene, rng)
-        if world.split_of(other) == world.split_of(scene):
-            return other
+    return other
 
 
 def draw_pairs(split: str, count: int, wrong_share: float, rng: np.random.Generator) -> Data:
@@ -246,9 +246,10 @@ def train_rewards(folder: Path, work: Path, seed: int, steps: RewardSteps, say: 
     """Train (or resume) the three miniatures and save each below ``folder`` as the Hub would."""
     data, tokenizer = _training_set(work / "reward-data.safetensors", seed), new_tokenizer()
     tokens = tokenize(tokenizer, [scene.caption for scene in SCENES])
+    clip, words = new_clip(seed, len(tokenizer)), sum(len(w) for w in world.WORDS.values())
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(derive(seed, "reward heads"))
-        namer = nn.Sequential(nn.Identity(), nn.Linear(WIDTH, sum(map(len, world.WORDS.values()))))
+        namer = nn.Sequential(clip.vision_model, nn.Linear(WIDTH, words))
         head = Head(WIDTH)
 
     def train(name: str, model: nn.Module, loss: Loss, steps: int, lr: float) -> None:
@@ -266,8 +267,6 @@ def train_rewards(folder: Path, work: Path, seed: int, steps: RewardSteps, say: 
         hashes = tree_hashes(folder / name)
         write_text(folder / name / LISTING, json.dumps(hashes, indent=1) + "\n")
 
-    clip = new_clip(seed, len(tokenizer))
-    namer[0] = clip.vision_model
     train("naming", namer, naming_loss(namer, data, seed), steps.naming, 2e-3)
     train("clip", clip, clip_loss(clip, data, tokens, seed), steps.clip, 1e-3)
     save("clip", clip)

@@ -72,6 +72,19 @@ def test_noisy_differences_are_those_of_the_table(
     assert mean.mean == pytest.approx(on.mean())
 
 
+def test_every_trained_arm_is_held_against_the_base_model(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_plan(), EFFECTS, noise=0.2)
+    results = analyse(scores, make_plan())
+    assert list(results.against_base) == ["DPO", "DPO+A"]
+    found = results.against_base["DPO+A"]
+    assert found is not None
+    assert found.interval == stats.crossed_interval(
+        matrix(scores, "DPO+A") - matrix(scores, "base")
+    )
+
+
 def test_only_the_primary_reward_has_a_bootstrap(
     make_plan: MakePlan, make_scores: MakeScores
 ) -> None:

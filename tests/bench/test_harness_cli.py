@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from bench.cli import parse_seeds, run
 from bench.launch.local import Outcome
@@ -111,9 +112,12 @@ def test_debug_shows_the_traceback(capsys: Capture) -> None:
         run(["--debug", "ablate", "nope"])
 
 
-def test_an_interruption_is_exit_code_130(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, typer.Abort])
+def test_an_interruption_is_exit_code_130(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
     def interrupt(kind: str | None) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr("bench.catalogue.catalogue", interrupt)
     assert run(["list"]) == 130

@@ -264,6 +264,27 @@ def test_a_plan_after_the_run_finds_everything_cached(
     assert data["estimated_seconds"] == 0
 
 
+def test_the_manifest_is_there_and_of_this_spec_though_nothing_ran(
+    undisturbed: Run, spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = undisturbed.out / "other" / "manifest.json"
+
+    def titled(title: str) -> dict[str, Any]:
+        spec = yaml.safe_load(spec_file.read_text()) | {"name": "other", "title": title}
+        path = write_spec(tmp_path, spec)
+        assert run(["ablate", str(path), "--out", str(undisturbed.out)]) == 0
+        assert "[1/" not in capsys.readouterr().err
+        found: dict[str, Any] = json.loads(manifest.read_text())
+        return found
+
+    first = titled("One")
+    assert {stage["state"] for stage in first["stages"]} == {"done"}
+    manifest.unlink()  # As if the run had been killed just before it was written.
+    assert titled("One")["stages"] == first["stages"]
+    assert titled("Two")["spec"]["title"] == "Two"
+    assert stale(manifest.parent) == []
+
+
 def test_an_interrupted_run_goes_on_elsewhere_with_one_worker(
     undisturbed: Run, spec_file: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainers.files import write_text
+from trainers.errors import UserError
+from trainers.files import sha256_file, write_text
 from trainers.seeds import derive
 
 INDEX = "images.jsonl"
@@ -21,5 +22,21 @@ def write_index(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_index(folder: Path) -> list[dict[str, Any]]:
-    """The rows of an image set: prompt, k, file, sha256."""
-    return [json.loads(line) for line in (folder / INDEX).read_text().splitlines()]
+    """The rows of an image set: prompt, k, file, sha256.
+
+    Raises:
+        UserError: If a file is not in the folder itself, or is not the one that was recorded.
+    """
+    rows = [json.loads(line) for line in (folder / INDEX).read_text().splitlines()]
+    for row in rows:
+        name = str(row["file"])
+        # Names are data: they must not lead anywhere else.
+        if Path(name).name != name or not (folder / name).is_file():
+            raise UserError(
+                f"{folder / INDEX}: expected the name of a file beside it, got {name!r}"
+            )
+        if sha256_file(folder / name) != row["sha256"]:
+            raise UserError(
+                f"{folder / name} is not the image that {INDEX} records: make the images again"
+            )
+    return rows

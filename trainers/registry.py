@@ -112,5 +112,7 @@ def explain(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             parts.append(f"{where}: unknown key, remove it or correct its spelling")
         else:
-            parts.append(f"{where}: {item['msg']} (got {item['input']!r})")
+            # A fault of the whole is not helped by printing all of it.
+            got = f" (got {item['input']!r})" if item["loc"] else ""
+            parts.append(f"{where}: {item['msg']}{got}")
     return "; ".join(parts)

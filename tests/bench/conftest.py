@@ -1,7 +1,6 @@
 """A tiny experiment, and tables of made-up scores that need no model."""
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +13,11 @@ import yaml
 from bench.analysis import ArmPlan, Plan
 from bench.results import write_results
 
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "title": "A tiny experiment",
-    "label": "a test",
-    "base": "mini-sd",
-    "data": "mini-pairs",
-    "train": {
-        "objective": {"name": "dpo", "beta": 5000},
-        "reference": {"name": "frozen"},
-        "timesteps": {"law": {"name": "uniform"}, "scale": {"name": "constant"}},
-        "optimizer": {"lr": 2.0e-4},
-        "steps": 4,
-        "batch_size": 4,
-    },
-    "objectives": {"DPO": {}},
-    "components": {
-        "A": {
-            "label": "reference update",
-            "set": {"reference": {"name": "hard-copy", "tau": 2, "delta": 0.005}},
-        },
-        "B": {
-            "label": "timestep-aware training",
-            "set": {
-                "timesteps": {"law": {"name": "discounted"}, "scale": {"name": "inverse-sqrt-snr"}}
-            },
-        },
-    },
-    "seeds": [0, 1],
-    "generate": {"steps": 2, "guidance": 4.0},
-    "prompts": "mini-dev",
-    "prompt_limit": 6,
-    "rewards": ["oracle"],
-    "primary": "oracle",
-    "cost": {"pair": 0.012, "image": 0.06, "score": 0.004, "start": 8},
-}
-
 
 @pytest.fixture
-def tiny() -> dict[str, Any]:
+def tiny(tiny_experiment: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The tiny experiment, to be changed at will."""
-    return deepcopy(TINY)
+    return tiny_experiment()
 
 
 @pytest.fixture

@@ -50,6 +50,12 @@ TINY: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True, scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is kept between runs is kept apart from the user's own; subprocesses inherit it."""
+    os.environ["DPO_BENCH_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
 @pytest.fixture(scope="session")
 def tiny_experiment() -> Callable[[], dict[str, Any]]:
     """Gives a tiny experiment as plain data, a new copy at each call."""

@@ -9,7 +9,11 @@ REWARDS: Registry[type[Reward]] = Registry(
     {
         "oracle": "bench.rewards.oracle:Oracle",
         "pickscore": "bench.rewards.pickscore:PickScore",
+        "hpsv2.0": "bench.rewards.hpsv2:HPSv20",
+        "hpsv2.1": "bench.rewards.hpsv2:HPSv2",
+        "imagereward": "bench.rewards.imagereward:ImageReward",
         "clip": "bench.rewards.clip:CLIPScore",
+        "clip-h14": "bench.rewards.clip:CLIPScoreH14",
         "aesthetic": "bench.rewards.aesthetic:Aesthetic",
         "mini-pickscore": "bench.rewards.pickscore:MiniPickScore",
         "mini-clip": "bench.rewards.clip:MiniCLIPScore",

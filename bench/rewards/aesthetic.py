@@ -9,7 +9,7 @@ from PIL import Image
 
 from bench.rewards.base import Card
 from bench.rewards.clip import VIT_L_14
-from bench.rewards.images import PREPROCESSING
+from bench.rewards.images import RESIZE_FIRST
 from bench.rewards.towers import MODEL_FILES, TowerReward
 from bench.rewards.weights import Weights
 
@@ -30,12 +30,7 @@ class Aesthetic(TowerReward):
         scale="rating 1-10",
         range=(1.0, 10.0),
         weights=(
-            VIT_L_14.model_copy(
-                update={
-                    "files": MODEL_FILES,
-                    "sha256": {name: VIT_L_14.sha256[name] for name in MODEL_FILES},
-                }
-            ),
+            VIT_L_14.pick(*MODEL_FILES),
             Weights(
                 id="camenduru/improved-aesthetic-predictor",
                 files=("sac+logos+ava1-l14-linearMSE.pth",),
@@ -46,12 +41,14 @@ class Aesthetic(TowerReward):
                 },
             ),
         ),
-        preprocessing=PREPROCESSING,
+        preprocessing=RESIZE_FIRST.text,
         text=None,
         trained_on=("SAC", "LAION-Logos", "AVA", "WIT-400M"),
         licence="Apache-2.0 (head), MIT (CLIP)",
         origin="official",
+        parameters=427_616_513,
     )
+    preprocessing = RESIZE_FIRST
     _head: "Head | None" = None
 
     @property
@@ -69,10 +66,8 @@ class Aesthetic(TowerReward):
         super().load()
         _ = self.head
 
-    def _score_batch(
-        self, images: Sequence[Image.Image], prompts: Sequence[str]
-    ) -> NDArray[np.floating]:
-        return self.head.rate(self.tower.images(images))
+    def _score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.floating]:
+        return self.head.rate(self.image_features(images))
 
 
 class MiniAesthetic(Aesthetic):
@@ -90,5 +85,6 @@ class MiniAesthetic(Aesthetic):
             "trained_on": ("mini-world",),
             "licence": "as the project",
             "origin": "miniature",
+            "parameters": 0,
         }
     )

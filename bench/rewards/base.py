@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from bench.rewards.shared import Shared
 from bench.rewards.weights import Found, Weights, find
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
@@ -43,6 +44,9 @@ class Card(BaseModel):
     text: str | None
     """Tokenizer and length, or None if the prompt is not used."""
     dtype: str = "float32"
+    """Precision of the model; features are compared in float64."""
+    parameters: int = 0
+    """Number of parameters of the model, for estimates of memory."""
     trained_on: tuple[str, ...]
     """Data sets whose labels or images shaped the reward: for contamination marks."""
     licence: str
@@ -51,25 +55,52 @@ class Card(BaseModel):
     """Raised when the code of the reward changes any score."""
 
 
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of a parameter, by dtype."""
+
+
 class Reward(ABC):
     """A reward model. Making one is cheap; :meth:`load` reads the weights."""
 
-    card: ClassVar[Card]
+    card: Card
+    dtypes: ClassVar[tuple[str, ...]] = ()
+    """Precisions it can be asked for; a reward without any has that of its card."""
 
     def __init__(
-        self, weights: Path | None = None, device: str = "cpu", download: bool = False
+        self,
+        weights: Path | str | None = None,
+        device: str = "cpu",
+        dtype: str | None = None,
+        download: bool = False,
+        shared: Shared | None = None,
     ) -> None:
         """Create the reward.
 
         Args:
-            weights: A local folder that holds every file of the card's weights, to be read instead
-                of the card's own places.
+            weights: Where every file of the card's weights is read from instead of the card's own
+                places: a local folder, or a repository of the Hub as ``owner/name@revision``.
             device: A torch device.
+            dtype: Precision of the model, one of ``dtypes``; None for that of the card. It is part
+                of the signature. Ignored by rewards that have only one.
             download: Allow downloads, as the environment variable DPO_BENCH_ALLOW_DOWNLOAD=1 does.
+            shared: What it shares with other rewards; None for nothing.
+
+        Raises:
+            UserError: If ``dtype`` is not known.
         """
+        if dtype is not None and dtype not in BYTES:
+            raise UserError(f"expected a dtype of {', '.join(BYTES)}, got {dtype!r}")
+        if dtype in self.dtypes:
+            self.card = self.card.model_copy(update={"dtype": dtype})
         self.weights = weights
         self.device = device
         self.download = download
+        self.shared = shared or Shared()
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the loaded model takes, activations aside."""
+        return self.card.parameters * BYTES.get(self.card.dtype, 0)
 
     @cached_property
     def files(self) -> Found:

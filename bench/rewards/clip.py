@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.rewards.base import Card
-from bench.rewards.images import PREPROCESSING
-from bench.rewards.towers import MODEL_FILES, TOKENIZER_FILE, TowerReward
+from bench.rewards.images import RESIZE_FIRST
+from bench.rewards.text import Ids, open_clip_tokens
+from bench.rewards.towers import MODEL_FILES, TEXT_16, TEXT_77, TOKENIZER_FILE, TowerReward
 from bench.rewards.weights import Weights
 
 VIT_L_14 = Weights(
@@ -23,12 +24,23 @@ VIT_L_14 = Weights(
 )
 """Revision and hashes as several public projects record them, independently of each other."""
 
+VIT_H_14 = Weights(
+    id="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+    revision="1c2b8495b28150b8a4922ee1c8edee224c284c0c",
+    files=(*MODEL_FILES, TOKENIZER_FILE),
+    sha256={
+        "model.safetensors": "036e6e2bd49697511f4f8b8cb5ee465f93025f7a69a145eadeb9a881ace9b18d"
+    },
+)
+"""Revision and hash as several public projects record them; those of the two small files are not
+known to this project, so they are recorded when they are first seen."""
+
 
 class CLIPScore(TowerReward):
     """``100 * cosine`` of image and prompt (Hessel et al. 2021, without their factor and clipping).
 
-    ViT-L/14 of OpenAI. Many preference-optimisation papers use ViT-H/14 of LAION instead, whose
-    values are on another level and must not be compared with these.
+    ViT-L/14 of OpenAI. Many preference-optimisation papers use ViT-H/14 of LAION instead, which is
+    :class:`CLIPScoreH14`: its values are on another level and must not be compared with these.
     """
 
     card = Card(
@@ -36,17 +48,40 @@ class CLIPScore(TowerReward):
         scale="100*cosine",
         range=(10.0, 35.0),
         weights=(VIT_L_14,),
-        preprocessing=PREPROCESSING,
-        text="tokenizer.json, truncated to 77 tokens",
+        preprocessing=RESIZE_FIRST.text,
+        text=TEXT_77,
         trained_on=("WIT-400M",),
         licence="MIT",
         origin="official",
+        parameters=427_616_513,
     )
 
-    def _score_batch(
-        self, images: Sequence[Image.Image], prompts: Sequence[str]
-    ) -> NDArray[np.floating]:
-        return 100 * self.tower.cosines(images, prompts)
+    preprocessing = RESIZE_FIRST
+
+    def _score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.floating]:
+        return 100 * self.cosines(images, prompts)
+
+
+class CLIPScoreH14(CLIPScore):
+    """The same by ViT-H/14 of LAION, as open_clip computes it: the CLIP score of most papers.
+
+    Prompts are cleaned as open_clip does.
+    """
+
+    card = CLIPScore.card.model_copy(
+        update={
+            "name": "clip-h14",
+            "range": (10.0, 45.0),
+            "weights": (VIT_H_14,),
+            "text": f"cleaned as open_clip does, {TEXT_77}",
+            "trained_on": ("LAION-2B",),
+            "parameters": 986_109_441,
+        }
+    )
+
+    def tokens(self, prompts: Sequence[str]) -> Ids:
+        """See :class:`bench.rewards.towers.TowerReward`."""
+        return open_clip_tokens(self.tokenizer, prompts)
 
 
 class MiniCLIPScore(CLIPScore):
@@ -62,9 +97,10 @@ class MiniCLIPScore(CLIPScore):
                     files=(*MODEL_FILES, TOKENIZER_FILE),
                 ),
             ),
-            "text": "tokenizer.json, truncated to 16 tokens",
+            "text": TEXT_16,
             "trained_on": ("mini-world",),
             "licence": "as the project",
             "origin": "miniature",
+            "parameters": 0,
         }
     )

@@ -1,84 +1,73 @@
-"""What the weights of a reward are loaded into: a CLIP model, and a head on its features.
+"""What the weights of a reward are loaded into: a CLIP model, and a head on features.
 
-The only module of this package that imports torch.
+Of the modules that list rewards none imports this one; it imports torch.
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
-from bench.rewards.images import to_pixels
-from bench.rewards.towers import MODEL_FILES, TOKENIZER_FILE
+from bench.rewards.convert import clip_from_open_clip, read_tensors
+from bench.rewards.images import Pixels
+from bench.rewards.text import Ids
 from trainers.errors import UserError
 
-END = "<|endoftext|>"
-"""CLIP's end token. Padding with it is harmless: attention is causal and the first one is read."""
+CONVERSION = 1
+"""Raised when the conversion of open_clip's checkpoints changes."""
 
 
 class Tower:
-    """A CLIP model in float32, with its tokenizer if there is one."""
+    """A CLIP model."""
 
-    def __init__(self, files: Mapping[str, Path], device: str) -> None:
-        """Load ``config.json``, ``model.safetensors`` and, if present, ``tokenizer.json``.
+    def __init__(self, config: Path, weights: Path, device: str, dtype: str) -> None:
+        """Load a CLIP model that a ``config.json`` describes.
+
+        Args:
+            config: The file in the layout of transformers.
+            weights: Its tensors as safetensors, or a checkpoint of open_clip.
+            device: A torch device.
+            dtype: Name of the precision to compute in.
 
         Raises:
             UserError: If the weights lack a tensor of the model that the config describes.
         """
         self.device = device
-        self.model = _load_model(files, device)
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.model = _load_model(config, weights, device, self.dtype)
         self.side: int = self.model.config.vision_config.image_size
-        self.scale = float(self.model.logit_scale.exp())
-        self._texts: dict[str, Tensor] = {}
-        self._tokenizer: Tokenizer | None = None
-        if TOKENIZER_FILE in files:
-            self._tokenizer = Tokenizer.from_file(str(files[TOKENIZER_FILE]))
-            length: int = self.model.config.text_config.max_position_embeddings
-            pad = self._tokenizer.token_to_id(END)
-            self._tokenizer.enable_truncation(length)
-            self._tokenizer.enable_padding(length=length, pad_id=pad, pad_token=END)
+        self.length: int = self.model.config.text_config.max_position_embeddings
+        # In float64, so that a model of lower precision rounds in its layers only.
+        self.scale = float(self.model.logit_scale.double().exp())
 
     @torch.inference_mode()
-    def images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Projected image features of length 1: ``float64[n, d]`` on the CPU."""
-        pixels = torch.from_numpy(np.stack([to_pixels(image, self.side) for image in images]))
-        pooled = self.model.vision_model(pixels.to(self.device)).pooler_output
-        return _unit(self.model.visual_projection(pooled))
+    def see(self, pixels: Pixels) -> NDArray[np.float64]:
+        """Projected features of length 1 of pixels ``[n, 3, side, side]``: ``[n, d]``."""
+        given = torch.from_numpy(pixels).to(self.device, self.dtype)
+        pooled = self.model.vision_model(given).pooler_output
+        return unit(self.model.visual_projection(pooled))
 
     @torch.inference_mode()
-    def texts(self, prompts: Sequence[str]) -> Tensor:
-        """Projected text features of length 1: ``float64[n, d]`` on the CPU. Kept per prompt."""
-        new = list(dict.fromkeys(p for p in prompts if p not in self._texts))
-        if new:
-            if self._tokenizer is None:
-                raise RuntimeError("this tower was loaded without a tokenizer")
-            ids = torch.tensor([e.ids for e in self._tokenizer.encode_batch(new)])
-            pooled = self.model.text_model(ids.to(self.device)).pooler_output
-            features = _unit(self.model.text_projection(pooled))
-            self._texts |= dict(zip(new, features, strict=True))
-        return torch.stack([self._texts[prompt] for prompt in prompts])
-
-    def cosines(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Cosine of image ``i`` and prompt ``i``: ``float64[n]``."""
-        values: NDArray[np.float64] = (self.images(images) * self.texts(prompts)).sum(-1).numpy()
-        return values
+    def read(self, ids: Ids) -> NDArray[np.float64]:
+        """Projected features of length 1 of token ids ``[n, length]``: ``[n, d]``."""
+        pooled = self.model.text_model(torch.from_numpy(ids).to(self.device)).pooler_output
+        return unit(self.model.text_projection(pooled))
 
 
-def _load_model(files: Mapping[str, Path], device: str) -> CLIPModel:
+def _load_model(config: Path, weights: Path, device: str, dtype: torch.dtype) -> CLIPModel:
     """The model on ``device``, from exactly the two files whose hashes the signature holds."""
-    config, weights = (files[name] for name in MODEL_FILES)
     try:
         described = CLIPConfig.from_dict(json.loads(config.read_text()))
-        tensors = load_file(weights)
+        if weights.suffix == ".safetensors":
+            tensors = load_file(weights)
+        else:
+            tensors = read_tensors(weights, clip_from_open_clip, CONVERSION)
     except (ValueError, SafetensorError) as error:
         raise UserError(
             f"expected the JSON config of a CLIP model in {config} and its tensors in {weights}, "
@@ -88,24 +77,31 @@ def _load_model(files: Mapping[str, Path], device: str) -> CLIPModel:
         None,
         config=described,
         state_dict=tensors,
-        dtype=torch.float32,
+        dtype=dtype,
         output_loading_info=True,
         ignore_mismatched_sizes=True,
     )
-    wrong = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
-    if wrong:
-        raise UserError(
-            f"{weights}: expected every tensor of the CLIP model that {config} describes, missing "
-            f"or of another shape are {len(wrong)}, such as {wrong[0]!r}: take both files from "
-            "the same repository"
-        )
+    refuse_incomplete(
+        {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}, weights, config
+    )
     loaded: CLIPModel = model.to(device).eval().requires_grad_(False)
     return loaded
 
 
-def _unit(features: Tensor) -> Tensor:
-    """Rows scaled to length 1. In float64 on the CPU, so that only the tower can round."""
-    return torch.nn.functional.normalize(features.cpu().double(), dim=-1)
+def refuse_incomplete(wrong: set[str], weights: Path, config: Path) -> None:
+    """Raise a UserError if tensors are missing or of another shape than the config says."""
+    if wrong:
+        raise UserError(
+            f"{weights}: expected every tensor of the model that {config} describes, missing "
+            f"or of another shape are {len(wrong)}, such as {min(wrong)!r}: take both files from "
+            "the same repository"
+        )
+
+
+def unit(features: Tensor) -> NDArray[np.float64]:
+    """Rows scaled to length 1. In float64 on the CPU, so that only the model can round."""
+    rows: NDArray[np.float64] = nn.functional.normalize(features.cpu().double(), dim=-1).numpy()
+    return rows
 
 
 class Head(nn.Module):
@@ -134,10 +130,10 @@ class Head(nn.Module):
         return ratings
 
     @torch.inference_mode()
-    def rate(self, features: Tensor) -> NDArray[np.float32]:
-        """The same in the head's precision and on its device, from any other."""
+    def rate(self, features: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The same in the head's precision and on its device."""
         weight = next(self.parameters())
-        ratings: NDArray[np.float32] = self(features.to(weight)).cpu().numpy()
+        ratings: NDArray[np.float32] = self(torch.from_numpy(features).to(weight)).cpu().numpy()
         return ratings
 
 

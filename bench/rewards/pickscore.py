@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.rewards.base import Card
-from bench.rewards.images import PREPROCESSING
-from bench.rewards.towers import MODEL_FILES, TOKENIZER_FILE, TowerReward
+from bench.rewards.clip import VIT_H_14
+from bench.rewards.images import RGB_FIRST
+from bench.rewards.towers import MODEL_FILES, TEXT_16, TEXT_77, TOKENIZER_FILE, TowerReward
 from bench.rewards.weights import Weights
 
 
@@ -17,8 +18,8 @@ class PickScore(TowerReward):
 
     The softmax of two scores is the probability that the first image is preferred. Some papers
     print the bare cosine (0.19 to 0.23) or 100 times it. The tokenizer is that of LAION's
-    ViT-H/14, from which the model was fine-tuned. The revisions are as several public projects
-    record them; the hashes of the files are not known to this project.
+    ViT-H/14, from which the model was fine-tuned. The revision and the hash are as several
+    public projects record them; that of the config is recorded when it is first seen.
     """
 
     card = Card(
@@ -30,24 +31,26 @@ class PickScore(TowerReward):
                 id="yuvalkirstain/PickScore_v1",
                 revision="a4e4367c6dfa7288a00c550414478f865b875800",
                 files=MODEL_FILES,
+                sha256={
+                    "model.safetensors": (
+                        "ef31ef6fc5ff4d9bb90dd232df4e145887ba62c5a03aa2841415f8c25f18d52e"
+                    )
+                },
             ),
-            Weights(
-                id="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
-                revision="1c2b8495b28150b8a4922ee1c8edee224c284c0c",
-                files=(TOKENIZER_FILE,),
-            ),
+            VIT_H_14.pick(TOKENIZER_FILE),
         ),
-        preprocessing=PREPROCESSING,
-        text="tokenizer.json, truncated to 77 tokens",
+        preprocessing=RGB_FIRST.text,
+        text=TEXT_77,
         trained_on=("Pick-a-Pic v1", "LAION-2B"),
         licence="code MIT; none stated for the weights",
         origin="official",
+        parameters=986_109_441,
     )
 
-    def _score_batch(
-        self, images: Sequence[Image.Image], prompts: Sequence[str]
-    ) -> NDArray[np.floating]:
-        return self.tower.scale * self.tower.cosines(images, prompts)
+    preprocessing = RGB_FIRST
+
+    def _score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.floating]:
+        return self.tower.scale * self.cosines(images, prompts)
 
 
 class MiniPickScore(PickScore):
@@ -63,9 +66,10 @@ class MiniPickScore(PickScore):
                     files=(*MODEL_FILES, TOKENIZER_FILE),
                 ),
             ),
-            "text": "tokenizer.json, truncated to 16 tokens",
+            "text": TEXT_16,
             "trained_on": ("mini-world",),
             "licence": "as the project",
             "origin": "miniature",
+            "parameters": 0,
         }
     )

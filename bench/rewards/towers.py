@@ -2,53 +2,106 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.rewards.base import Reward, Scores, check_lengths
+from bench.rewards.base import BYTES, Reward, Scores, check_lengths
+from bench.rewards.images import Preprocessing, prepare
+from bench.rewards.text import CLIP_END, Ids, encode, read_tokenizer
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from bench.rewards.models import Tower
 
-MODEL_FILES = ("config.json", "model.safetensors")
+CONFIG_FILE = "config.json"
+MODEL_FILE = "model.safetensors"
+MODEL_FILES = (CONFIG_FILE, MODEL_FILE)
 TOKENIZER_FILE = "tokenizer.json"
+TEXT_77 = "tokenizer.json, truncated to 77 tokens"
+TEXT_16 = "tokenizer.json, truncated to 16 tokens"
 
 
 class TowerReward(Reward):
     """A reward on top of one CLIP model."""
 
+    dtypes = tuple(BYTES)
+    preprocessing: ClassVar[Preprocessing]
+    """From images to pixels; its text is the card's."""
+    model_file: ClassVar[str] = MODEL_FILE
     batch_size = 16
     """Images per forward pass. Scores depend on it by float32 rounding only."""
-    _tower: "Tower | None" = None
 
     @property
     def tower(self) -> "Tower":
-        """The loaded CLIP model."""
+        """The CLIP model, loaded unless a reward that shares it has done so."""
         from bench.rewards.models import Tower
 
-        if self._tower is None:
-            self._tower = Tower(self.files.paths, self.device)
-        return self._tower
+        paths, dtype = self.files.paths, self.card.dtype
+        return self.shared.model(
+            self._tower_key,
+            self.memory,
+            lambda: Tower(paths[CONFIG_FILE], paths[self.model_file], self.device, dtype),
+        )
+
+    @property
+    def _tower_key(self) -> tuple[str, ...]:
+        sha256 = self.files.sha256
+        return (
+            "clip",
+            sha256[CONFIG_FILE],
+            sha256[self.model_file],
+            self.device,
+            self.card.dtype,
+        )
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer, truncating to the length of the model."""
+        return read_tokenizer(self.files.paths[TOKENIZER_FILE], self.tower.length, CLIP_END)
+
+    def tokens(self, prompts: Sequence[str]) -> Ids:
+        """Token ids ``[n, length]``."""
+        return encode(self.tokenizer, prompts)[0]
 
     def load(self) -> None:
         """Read the weights; see :class:`Reward`."""
         _ = self.tower
 
+    def image_features(self, images: Sequence[Image.Image]) -> NDArray[np.float64]:
+        """Features of length 1, ``[n, d]``: one forward pass serves every reward of the tower."""
+        tower = self.tower
+        pixels = prepare(images, self.preprocessing, tower.side, self.shared)
+        rows, place = self.shared.rows(
+            ("see", *self._tower_key), pixels, tower.see, self.batch_size
+        )
+        return rows[place]
+
+    def text_features(self, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Features of length 1, ``[n, d]``: one forward pass per distinct prompt, on its own."""
+        tokens = list(self.tokens(prompts))
+        rows, place = self.shared.rows(("read", *self._tower_key), tokens, self.tower.read, 1)
+        return rows[place]
+
+    def cosines(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Cosine of image ``i`` and prompt ``i``: ``float64[n]``."""
+        values: NDArray[np.float64] = (
+            self.image_features(images) * self.text_features(prompts)
+        ).sum(-1)
+        return values
+
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
         """Score image ``i`` against prompt ``i``; see :class:`Reward`."""
         check_lengths(images, prompts)
         self.load()
-        scores = np.empty(len(images), dtype=np.float32)
-        for start in range(0, len(images), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            scores[part] = self._score_batch(images[part], prompts[part])
-        return scores
+        if not images:
+            return np.empty(0, np.float32)
+        return self._score(images, prompts).astype(np.float32)
 
     @abstractmethod
-    def _score_batch(
-        self, images: Sequence[Image.Image], prompts: Sequence[str]
-    ) -> NDArray[np.floating]:
-        """Scores of one non-empty batch, ``[n]``."""
+    def _score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.floating]:
+        """Scores of at least one pair, ``[n]``."""

@@ -3,6 +3,7 @@
 import importlib.resources
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,19 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from trainers.errors import UserError
-from trainers.files import sha256_file
+from trainers.files import sha256_file, write_text
 
 LISTING = "sha256.json"
 """File beside shipped weights that maps their names to hashes."""
 ALLOW = "DPO_BENCH_ALLOW_DOWNLOAD"
 """Environment variable that allows downloads where it is ``1``. HF_HUB_OFFLINE still forbids."""
+HOME = "DPO_BENCH_HOME"
+"""Environment variable with the folder of what is kept between runs."""
+
+
+def home() -> Path:
+    """Folder of what is kept between runs, e.g. converted weights and hashes of downloads."""
+    return Path(os.environ.get(HOME, "~/.cache/dpo-bench")).expanduser()
 
 
 class Weights(BaseModel):
@@ -28,8 +36,13 @@ class Weights(BaseModel):
     """Commit on the Hub. None means the newest one, which is safe only if hashes are known."""
     files: tuple[str, ...]
     sha256: dict[str, str] = {}
-    """Known hashes by file name; a file with another hash is refused. A file without a known hash
-    is taken as the revision gives it, and the signature records what it was."""
+    """Known hashes by file name; a file with another hash is refused. The hash of a file without a
+    known one is recorded when it is first seen, and enforced on this machine from then on."""
+
+    def pick(self, *files: str) -> "Weights":
+        """Some of the files."""
+        known = {name: value for name, value in self.sha256.items() if name in files}
+        return self.model_copy(update={"files": files, "sha256": known})
 
 
 @dataclass(frozen=True)
@@ -41,11 +54,17 @@ class Found:
     genuine: bool
 
 
-def find(sources: Sequence[Weights], folder: Path | None, download: bool) -> Found:
-    """Find and verify the files of all ``sources``, in ``folder`` if one is given.
+def find(sources: Sequence[Weights], place: Path | str | None, download: bool) -> Found:
+    """Find and verify the files of all ``sources``, in ``place`` if one is given.
 
-    Files in ``folder`` are the user's own: they may differ from the known hashes, which makes the
-    result not ``genuine``, but not from a listing that lies beside them.
+    Files in a ``place`` are the user's choice: they may differ from the known hashes, which makes
+    the result not ``genuine``, but not from a listing that lies beside them.
+
+    Args:
+        sources: What is looked for.
+        place: A folder, or ``owner/name`` or ``owner/name@revision`` on the Hub; it holds every
+            file of all sources.
+        download: Whether downloads are allowed.
 
     Raises:
         UserError: If a file is missing or is not the pinned one.
@@ -54,13 +73,12 @@ def find(sources: Sequence[Weights], folder: Path | None, download: bool) -> Fou
     sha256: dict[str, str] = {}
     genuine = True
     for source in sources:
-        home = folder or _package_folder(source)
-        found = _in_folder(source, home) if home else _in_hub(source, download)
+        found, witnesses = _locate(source, place, download)
         hashes = {name: sha256_file(path) for name, path in found.items()}
-        if home:
-            _refuse_others(hashes, _listing(home), home / LISTING)
-        if folder is None:
-            _refuse_others(hashes, source.sha256, source.id)
+        for witness, known in witnesses.items():
+            _refuse_others(hashes, known, witness)
+        if place is None:
+            _remember(source, hashes)
         else:
             package = _package_folder(source)
             known = source.sha256 | (_listing(package) if package else {})
@@ -68,6 +86,46 @@ def find(sources: Sequence[Weights], folder: Path | None, download: bool) -> Fou
         paths |= found
         sha256 |= hashes
     return Found(paths, sha256, genuine)
+
+
+def _locate(
+    source: Weights, place: Path | str | None, download: bool
+) -> tuple[dict[str, Path], dict[str, dict[str, str]]]:
+    """Paths by name, and the hashes that each witness knows."""
+    folder = _package_folder(source) if place is None else _as_folder(place)
+    if folder is not None:
+        witnesses = {} if place is not None else {source.id: source.sha256}
+        found = _in_folder(source, folder)
+        return found, {str(folder / LISTING): _listing(folder), **witnesses}
+    if place is None:
+        return _in_hub(source, download), {source.id: source.sha256 | _remembered(source)}
+    repository, _, revision = str(place).partition("@")
+    mirror = source.model_copy(update={"id": repository, "revision": revision or None})
+    return _in_hub(mirror, download), {}
+
+
+def _as_folder(place: Path | str) -> Path | None:
+    """The folder that ``place`` is, or None if it is the name of a repository."""
+    looks_remote = isinstance(place, str) and re.fullmatch(r"[\w.-]+/[\w.-]+(@\w+)?", place)
+    return None if looks_remote and not Path(place).is_dir() else Path(place)
+
+
+def _record(source: Weights) -> Path:
+    return home() / "hashes" / f"{source.id.replace('/', '--')}@{source.revision or 'main'}.json"
+
+
+def _remembered(source: Weights) -> dict[str, str]:
+    path = _record(source)
+    known: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+    return known
+
+
+def _remember(source: Weights, hashes: dict[str, str]) -> None:
+    """Record the hashes of downloads that nobody has stated."""
+    before = _remembered(source)
+    new = {n: h for n, h in hashes.items() if n not in source.sha256 and n not in before}
+    if new and _package_folder(source) is None:
+        write_text(_record(source), json.dumps(before | new, indent=1) + "\n")
 
 
 def _refuse_others(hashes: dict[str, str], known: dict[str, str], witness: object) -> None:
@@ -120,7 +178,7 @@ def _in_hub(source: Weights, download: bool) -> dict[str, Path]:
             elif allowed:
                 mend = f"the download failed ({str(error).splitlines()[0]}): check the network"
             else:
-                mend = f"set {ALLOW}=1 to download it"
+                mend = f"run 'bench prefetch', or set {ALLOW}=1 to download it"
             raise UserError(
                 f"expected {name} of {source.id} at revision {source.revision or 'main'} in the "
                 f"Hub cache {constants.HF_HUB_CACHE}, found none: {mend}, or give a local folder "

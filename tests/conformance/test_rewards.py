@@ -5,6 +5,8 @@ checkpoints in the official file layout, since their weights cannot be shipped.
 """
 
 import io
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,17 +15,24 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+from transformers import BlipTextConfig, BlipVisionConfig, CLIPConfig, CLIPModel
 
 from bench.mini.build.tokenizer import new_tokenizer
 from bench.mini.world import draw_look, render, scenes
 from bench.rewards import REWARDS
 from bench.rewards.base import Reward
+from bench.rewards.blip import Blip
 from bench.rewards.models import Head
+from bench.rewards.shared import Shared
 from bench.rewards.weights import LISTING
 from trainers.errors import UserError
 
-OFFICIAL = ("clip", "pickscore", "aesthetic")
+OFFICIAL = ("clip", "clip-h14", "pickscore", "hpsv2.0", "hpsv2.1", "imagereward", "aesthetic")
 WITH_FILES = (*OFFICIAL, "mini-clip", "mini-pickscore", "mini-aesthetic")
 COUNT = 7
 
@@ -43,18 +52,114 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with torch.random.fork_rng():
         torch.random.default_generator.manual_seed(0)
-        CLIPModel(config).half().save_pretrained(folder)
+        clip = CLIPModel(config).half()
+        clip.save_pretrained(folder)
+        save_imagereward(folder / "imagereward")
         head = {name: tensor * 3 for name, tensor in Head(768).state_dict().items()}
     tensors = load_file(folder / "model.safetensors")
     # Files of the time of PickScore carry such buffers, which are no weights.
     tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
     save_file(tensors, folder / "model.safetensors")
     torch.save(head, folder / "sac+logos+ava1-l14-linearMSE.pth")
+    for version in ("v2", "v2.1"):
+        state = as_open_clip(clip.state_dict())
+        torch.save({"state_dict": state, "epoch": 9}, folder / f"HPS_{version}_compressed.pt")
     return folder
 
 
+def save_imagereward(folder: Path) -> None:
+    """A small random checkpoint in ImageReward's layout, with a tokenizer like BERT's."""
+    folder.mkdir()
+    told = " ".join(scene.caption for scene in scenes("test")).split()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(set(told))]
+    tokenizer = Tokenizer(WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = BertNormalizer(), BertPreTokenizer()
+    tokenizer.post_processor = BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    both = {"num_hidden_layers": 2, "intermediate_size": 256}
+    text = {**both, "hidden_size": 32, "num_attention_heads": 2, "vocab_size": len(words)}
+    (folder / "med_config.json").write_text(json.dumps({**text, "encoder_width": 64}))
+    vision = {**both, "hidden_size": 64, "num_attention_heads": 1}
+    vision |= {"image_size": 32, "patch_size": 8, "layer_norm_eps": 1e-6, "initializer_range": 0.1}
+    model = Blip(BlipVisionConfig(**vision), BlipTextConfig(**text, encoder_hidden_size=64))
+    for layer in model.head.layers.parameters():
+        layer.data *= 3
+    torch.save(as_imagereward(model.state_dict()), folder / "ImageReward.pt")
+
+
+def as_open_clip(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names and shapes of open_clip: a block's three projections in one, others transposed."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        where = "visual." if name.startswith("vision") else ""
+        inner = name.removeprefix("vision_model.").removeprefix("text_model.")
+        if inner.startswith("encoder.layers."):
+            _, _, number, part = inner.split(".", 3)
+            block = f"{where}transformer.resblocks.{number}."
+            if "q_proj" in part:
+                parts = [tensors[name.replace("q_proj", f"{p}_proj")] for p in "qkv"]
+                renamed[f"{block}attn.in_proj_{part.split('.')[-1]}"] = torch.cat(parts)
+            elif "k_proj" not in part and "v_proj" not in part:
+                for old, new in OPEN_CLIP_PARTS.items():
+                    part = part.replace(old, new)
+                renamed[block + part] = tensor
+        else:
+            renamed[OPEN_CLIP_NAMES[name]] = tensor.T if "projection" in name else tensor
+    return {name: tensor.contiguous() for name, tensor in renamed.items()}
+
+
+OPEN_CLIP_PARTS = {
+    "layer_norm": "ln_",
+    "self_attn.out_proj": "attn.out_proj",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+OPEN_CLIP_NAMES = {
+    "logit_scale": "logit_scale",
+    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "text_model.final_layer_norm.weight": "ln_final.weight",
+    "text_model.final_layer_norm.bias": "ln_final.bias",
+    "text_projection.weight": "text_projection",
+    "vision_model.embeddings.class_embedding": "visual.class_embedding",
+    "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
+    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+    "vision_model.pre_layrnorm.weight": "visual.ln_pre.weight",
+    "vision_model.pre_layrnorm.bias": "visual.ln_pre.bias",
+    "vision_model.post_layernorm.weight": "visual.ln_post.weight",
+    "vision_model.post_layernorm.bias": "visual.ln_post.bias",
+    "visual_projection.weight": "visual.proj",
+}
+
+
+def as_imagereward(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names of ImageReward's checkpoint, with the heads of BLIP that it carries along."""
+    replacements = {
+        "vision.encoder.layers": "blip.visual_encoder.blocks",
+        "vision.embeddings.class_embedding": "blip.visual_encoder.cls_token",
+        "vision.embeddings.position_embedding": "blip.visual_encoder.pos_embed",
+        "vision.embeddings.patch_embedding": "blip.visual_encoder.patch_embed.proj",
+        "vision.post_layernorm": "blip.visual_encoder.norm",
+        "text.": "blip.text_encoder.",
+        "head.": "mlp.",
+    }
+    renamed = {"blip.vision_proj.weight": torch.zeros(4, 64)}
+    for name, tensor in tensors.items():
+        for old, new in replacements.items():
+            if name.startswith(old):
+                name = new + name.removeprefix(old)
+        if name.startswith("blip.visual"):
+            name = name.replace("layer_norm", "norm").replace("self_attn.projection", "attn.proj")
+            name = name.replace("self_attn", "attn")
+        renamed[name] = tensor
+    return renamed
+
+
 def make(name: str, checkpoints: Path) -> Reward:
-    return REWARDS.get(name)(weights=checkpoints if name in OFFICIAL else None)
+    """A reward that keeps no values, so that every call computes."""
+    shared = Shared(kept=0)
+    place = checkpoints / "imagereward" if name == "imagereward" else checkpoints
+    return REWARDS.get(name)(weights=place if name in OFFICIAL else None, shared=shared)
 
 
 @pytest.fixture(scope="module", params=REWARDS.names())
@@ -188,11 +293,21 @@ def test_a_missing_file_is_named_with_the_mend(name, checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
+def test_the_weights_of_official_rewards_are_pinned(name):
+    for source in REWARDS.get(name).card.weights:
+        big = {f for f in source.files if f.endswith((".pt", ".pth", ".safetensors"))}
+        assert big <= set(source.sha256)
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in source.sha256.values())
+        # A file whose hash is known may come from the newest commit.
+        assert re.fullmatch("[0-9a-f]{40}", source.revision or "") or big == set(source.files)
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
 def test_official_weights_are_not_downloaded_unasked(name, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.delenv("DPO_BENCH_ALLOW_DOWNLOAD", raising=False)
-    with pytest.raises(UserError, match="set DPO_BENCH_ALLOW_DOWNLOAD=1 to download it"):
+    with pytest.raises(UserError, match="'bench prefetch', or set DPO_BENCH_ALLOW_DOWNLOAD=1"):
         REWARDS.get(name)().load()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.rewards.images import to_pixels, to_rgb
+from bench.rewards.images import LONGEST_SIDE, RESIZE_FIRST, RGB_FIRST, to_rgb
 from trainers.errors import UserError
 
 
@@ -53,7 +53,7 @@ def expected(image: Image.Image, side: int, rows_first: bool = False) -> np.ndar
 )
 def test_pixels_are_those_of_the_published_preprocessing(width, height, side):
     image = picture(width, height)
-    pixels = to_pixels(image, side)
+    pixels = RGB_FIRST.run(image, side)
     assert pixels.dtype == np.float32
     assert pixels.shape == (3, side, side)
     # PIL computes with fixed-point weights, so a value may round to the next of the 256 levels.
@@ -67,7 +67,50 @@ def test_pixels_are_those_of_the_published_preprocessing(width, height, side):
 
 def test_an_image_of_the_right_size_is_only_normalised():
     image = picture(32, 32)
-    np.testing.assert_allclose(to_pixels(image, 32), expected(image, 32), atol=1e-6)
+    for preprocessing in (RGB_FIRST, RESIZE_FIRST, LONGEST_SIDE):
+        pixels = preprocessing.run(image, 32)
+        np.testing.assert_allclose(pixels, expected(image, 32), atol=1e-6)
+
+
+def test_crops_of_an_odd_margin_differ_by_the_published_pixel():
+    image = picture(35, 32)
+    floor, half_even = RGB_FIRST.run(image, 32), RESIZE_FIRST.run(image, 32)
+    np.testing.assert_array_equal(floor[:, :, 1:], half_even[:, :, :-1])
+
+
+def test_palettes_are_resized_before_or_after_they_are_looked_up():
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    image.paste(1, (0, 0, 2, 4))
+    smooth, blocky = RGB_FIRST.run(image, 8), RESIZE_FIRST.run(image, 8)
+    assert len(np.unique(blocky[0])) == 2 < len(np.unique(smooth[0]))
+
+
+def test_the_longest_side_fits_and_the_rest_is_padded_with_black():
+    image = Image.new("RGB", (60, 30), (255, 255, 255))
+    pixels = LONGEST_SIDE.run(image, 20)
+    white = pixels[0] > 0
+    assert white[5:15].all()
+    assert not white[:5].any()
+    assert not white[15:].any()
+
+
+def test_longest_side_neither_clips_nor_aliases():
+    values = np.zeros((64, 64, 3), np.uint8)
+    values[:, 32:] = 255
+    levels = LONGEST_SIDE.run(Image.fromarray(values), 16)[0] * 0.26862954 + 0.48145466
+    rows = resample_float(values[0, :, 0] / 255, 16)
+    np.testing.assert_allclose(levels, np.tile(rows, (16, 1)), atol=1e-5)
+    assert levels.min() < 0
+    assert levels.max() > 1
+
+
+def resample_float(values: np.ndarray, size: int) -> np.ndarray:
+    """As ``resample``, without rounding: cubic with antialiasing."""
+    scale = len(values) / size
+    centres, taps = (np.arange(size) + 0.5) * scale, np.arange(len(values)) + 0.5
+    weights = cubic((taps[None] - centres[:, None]) / scale)
+    return weights @ values / weights.sum(1)
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,23 @@
 """The learned rewards against the published steps, computed here by other means."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import BlipTextConfig, BlipVisionConfig, CLIPConfig, CLIPModel, CLIPTokenizer
 
 from bench.mini.world import draw_look, render, scenes
 from bench.rewards.aesthetic import Aesthetic, MiniAesthetic
-from bench.rewards.clip import CLIPScore, MiniCLIPScore
+from bench.rewards.blip import Blip
+from bench.rewards.clip import CLIPScore, CLIPScoreH14, MiniCLIPScore
+from bench.rewards.hpsv2 import HPSv2
+from bench.rewards.imagereward import ImageReward
 from bench.rewards.images import MEAN, STD
 from bench.rewards.models import Head, load_head
 from bench.rewards.pickscore import MiniPickScore, PickScore
+from bench.rewards.shared import Shared
 from trainers.errors import UserError
 
 
@@ -87,9 +93,9 @@ def test_aesthetic_is_one_linear_map_of_unit_features(batch):
 
 def test_features_have_length_one(batch):
     images, prompts = batch
-    tower = MiniCLIPScore().tower
-    for features in (tower.images(images), tower.texts(prompts)):
-        np.testing.assert_allclose(features.norm(dim=1).numpy(), 1, rtol=1e-12)
+    reward = MiniCLIPScore()
+    for features in (reward.image_features(images), reward.text_features(prompts)):
+        np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-12)
 
 
 def test_text_features_are_computed_once_per_prompt(batch, monkeypatch):
@@ -112,7 +118,7 @@ def test_published_names_of_the_head_and_its_formats(tmp_path):
     }
     torch.save(head.state_dict(), tmp_path / "head.pth")
     features = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-    loaded = load_head(tmp_path / "head.pth", "cpu").rate(features)
+    loaded = load_head(tmp_path / "head.pth", "cpu").rate(features.double().numpy())
     np.testing.assert_array_equal(loaded, head.eval()(features).detach().numpy())
 
 
@@ -142,6 +148,78 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"not a tensor file")
     with pytest.raises(UserError, match="fetch both files again"):
         MiniCLIPScore(weights=tmp_path).load()
+
+
+VIT_L_14 = CLIPConfig(
+    text_config={
+        "hidden_size": 768, "intermediate_size": 3072,
+        "num_attention_heads": 12, "num_hidden_layers": 12,
+    },
+    vision_config={
+        "hidden_size": 1024, "intermediate_size": 4096,
+        "num_attention_heads": 16, "num_hidden_layers": 24, "patch_size": 14,
+    },
+    projection_dim=768,
+)  # fmt: skip
+VIT_H_14 = CLIPConfig(
+    text_config={
+        "hidden_size": 1024, "intermediate_size": 4096,
+        "num_attention_heads": 16, "num_hidden_layers": 24,
+    },
+    vision_config={
+        "hidden_size": 1280, "intermediate_size": 5120,
+        "num_attention_heads": 16, "num_hidden_layers": 32, "patch_size": 14,
+    },
+    projection_dim=1024,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reward", "config"),
+    [(CLIPScore, VIT_L_14), (CLIPScoreH14, VIT_H_14), (PickScore, VIT_H_14), (HPSv2, VIT_H_14)],
+)
+def test_cards_state_the_size_of_the_full_model(reward, config):
+    with torch.device("meta"):
+        model = CLIPModel(config)
+    assert reward.card.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_the_card_of_imagereward_states_the_size_of_the_full_model():
+    vision = BlipVisionConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
+        image_size=224, patch_size=16,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = Blip(vision, BlipTextConfig(encoder_hidden_size=1024, num_attention_heads=12))
+    assert ImageReward.card.parameters == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_another_precision_is_close_and_named_in_the_signature(batch, dtype):
+    exact, other = MiniCLIPScore(), MiniCLIPScore(dtype=dtype)
+    assert f"|{dtype}|" in other.signature
+    assert other.tower.model.logit_scale.dtype == getattr(torch, dtype)
+    difference = np.abs(other.score(*batch) - exact.score(*batch))
+    assert 0 < difference.max() < 1
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(UserError, match="float32, bfloat16, float16, got 'int8'"):
+        MiniCLIPScore(dtype="int8")
+
+
+def test_rewards_with_the_same_weights_share_one_model_and_one_pass(batch, tmp_path):
+    images, prompts = batch
+    for path in [*MiniAesthetic().files.paths.values(), *MiniCLIPScore().files.paths.values()]:
+        shutil.copy(path, tmp_path)
+    shared = Shared()
+    clip = MiniCLIPScore(weights=tmp_path, shared=shared)
+    aesthetic = MiniAesthetic(weights=tmp_path, shared=shared)
+    clip.score(images, prompts)
+    assert aesthetic.tower is clip.tower
+    alone = MiniAesthetic(weights=tmp_path).score(images, prompts)
+    clip.tower.model.vision_model = None
+    np.testing.assert_array_equal(aesthetic.score(images, prompts), alone)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def cached(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.delenv("DPO_BENCH_ALLOW_DOWNLOAD", raising=False)
+    monkeypatch.setenv("DPO_BENCH_HOME", str(tmp_path / "home"))
     return snapshot
 
 
@@ -48,7 +49,7 @@ def test_another_file_than_the_pinned_one_is_refused(cached):
 @pytest.mark.parametrize(
     ("allow", "offline", "mend"),
     [
-        (False, False, "set DPO_BENCH_ALLOW_DOWNLOAD=1"),
+        (False, False, "run 'bench prefetch', or set DPO_BENCH_ALLOW_DOWNLOAD=1"),
         (False, True, "HF_HUB_OFFLINE forbids a download"),
         (True, True, "HF_HUB_OFFLINE forbids a download"),
     ],
@@ -81,6 +82,22 @@ def test_a_failed_download_says_why(cached, monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     with pytest.raises(UserError, match=r"the download failed \(no route to host\)"):
         find([hub()], None, download=True)
+
+
+def test_a_hash_that_nobody_stated_is_recorded_and_enforced(cached):
+    assert find([hub("")], None, download=False).genuine
+    (cached / "w.bin").write_bytes(b"other weights")
+    with pytest.raises(UserError, match=f"expected sha256 {SHA256} by some/model"):
+        find([hub("")], None, download=False)
+
+
+def test_a_mirror_holds_the_same_files_under_another_name(cached, tmp_path):
+    source = hub().model_copy(update={"id": "first/model"})
+    found = find([source], f"some/model@{REVISION}", download=False)
+    assert found.paths == {"w.bin": cached / "w.bin"}
+    assert found.genuine
+    (cached / "w.bin").write_bytes(b"other weights")
+    assert not find([source], f"some/model@{REVISION}", download=False).genuine
 
 
 def test_files_in_a_given_folder_may_differ_but_are_not_genuine(tmp_path):

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from bench.options import parse_scoring, parse_seeds, split
 from trainers.errors import UserError
 
 app = typer.Typer(
@@ -31,6 +32,24 @@ SeedsOption = Annotated[str | None, typer.Option(help="Training seeds, e.g. 0-4 
 OutOption = Annotated[Path, typer.Option(help="Folder for the store and the results.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RewardsOption = Annotated[
+    str, typer.Option(help="Names with commas between them; 'all' and 'mini' are groups.")
+]
+WeightsOption = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=FOLDER or NAME=OWNER/REPOSITORY@REVISION; may be repeated."),
+]
+
+
+def _forbid_downloads(offline: bool) -> bool:
+    if offline:  # Read by huggingface_hub when it is imported.
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return offline
+
+
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", callback=_forbid_downloads, help="Forbid downloads.")
+]
 
 
 @app.callback()
@@ -118,17 +137,47 @@ def generate(
 
 @app.command()
 def score(
-    folder: Annotated[Path, typer.Argument(help="Folder that 'bench generate' has written.")],
-    rewards: Annotated[str, typer.Option(help="Names with commas between them.")],
+    source: Annotated[Path, typer.Argument(help="Folder of images, or a parquet file with them.")],
+    rewards: RewardsOption = "all",
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="jsonl or csv with file and prompt, or a .txt in order of names."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet file of the scores.")] = None,
+    device: Annotated[str, typer.Option(help="A torch device, e.g. cuda.")] = "cpu",
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per forward pass.")] = None,
+    memory: Annotated[float | None, typer.Option(help="GiB that models may take.")] = None,
+    weights: WeightsOption = None,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
 ) -> int:
-    """Score images: writes scores.parquet into the folder and prints the means."""
+    """Score any images; run again, it only scores what is missing."""
     from bench.quiet import silence_libraries
-    from bench.single import score_folder
+    from bench.rewards import expand
+    from bench.single import ScoreJob, print_scores, score_source
 
     silence_libraries()
+    settings = parse_scoring(weights, device=device, dtype=dtype, batch_size=batch_size)
+    limit = None if memory is None else int(memory * 2**30)
+    job = ScoreJob(source, expand(split(rewards)), prompts, out, settings, limit)
+    return 0 if print_scores(score_source(job, Console(stderr=True)), as_json) else 2
 
-    score_folder(folder, [name.strip() for name in rewards.split(",")], Console())
-    return 0
+
+@app.command()
+def prefetch(
+    rewards: RewardsOption = "all",
+    weights: WeightsOption = None,
+    offline: OfflineOption = False,
+) -> int:
+    """Download, verify and convert the weights of rewards; offline, check what is there."""
+    from bench.quiet import silence_libraries
+    from bench.rewards import expand
+    from bench.single import fetch_rewards
+
+    silence_libraries()
+    settings = parse_scoring(weights)
+    return 0 if fetch_rewards(expand(split(rewards)), settings, Console()) else 1
 
 
 @app.command()
@@ -209,24 +258,6 @@ def mini_check(
 
     print_check(check(prompts, limit, guidance, steps, grid))
     return 0
-
-
-def parse_seeds(text: str | None) -> tuple[int, ...] | None:
-    """``0-4`` or ``0,2,5`` to seeds.
-
-    Raises:
-        UserError: If it is neither.
-    """
-    if text is None:
-        return None
-    seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            seeds += range(int(first), int(last or first) + 1)
-    except ValueError as error:
-        raise UserError(f"--seeds: expected e.g. 0-4 or 0,2,5, got {text!r}") from error
-    return tuple(seeds)
 
 
 def main() -> None:

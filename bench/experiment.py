@@ -7,7 +7,8 @@ from typing import Any
 from bench.assets import folder_sha256, model_folder, pairs_file
 from bench.matrix import BASE, CONTROL, Matrix, build_matrix
 from bench.prompts import PromptSet, load_prompts
-from bench.rewards import REWARDS
+from bench.rewards.shared import Shared
+from bench.score import make_reward
 from bench.spec import Spec
 from bench.stages import EncodeStage, GenerateStage, ScoreStage, Stage, TrainStage
 from trainers.backbones import BACKBONES
@@ -68,7 +69,8 @@ def prepare(spec: Spec) -> Experiment:
     base_sha256, data_sha256 = folder_sha256(base), sha256_file(data)
     matrix = build_matrix(spec, base_sha256, data_sha256)
     prompts = load_prompts(spec.prompts, spec.prompt_limit)
-    rewards = {name: REWARDS.get(name)() for name in spec.rewards}
+    shared = Shared()
+    rewards = {name: make_reward(name, spec.scoring, shared) for name in spec.rewards}
     signatures = {name: reward.signature for name, reward in rewards.items()}
     cards = {
         name: {**reward.card.model_dump(mode="json"), "signature": signatures[name]}
@@ -85,7 +87,7 @@ def prepare(spec: Spec) -> Experiment:
             base, base_sha256, train,
         )  # fmt: skip
         scores = tuple(
-            ScoreStage(f"{name} of {label}", name, signature, images)
+            ScoreStage(f"{name} of {label}", name, signature, images, spec.scoring)
             for name, signature in signatures.items()
         )
         return ImageSet(arm, seed, images, scores)

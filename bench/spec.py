@@ -47,6 +47,20 @@ class Generate(BaseModel):
     batch_size: int = Field(25, ge=1)
 
 
+class Scoring(BaseModel):
+    """How rewards run. What decides a score is in its signature; the rest is execution."""
+
+    model_config = _Frozen
+    device: str = "cpu"
+    """A torch device."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Precision of the models; None takes that of each card."""
+    batch_size: int | None = Field(None, ge=1)
+    """Images per forward pass; None takes what each reward suggests."""
+    weights: dict[str, str] = {}
+    """Where a reward's files lie, by its name: a folder, or ``owner/name@revision`` on the Hub."""
+
+
 class Statistics(BaseModel):
     """The analysis that was declared beforehand."""
 
@@ -96,6 +110,7 @@ class Spec(BaseModel):
     prompt_limit: int | None = Field(None, ge=1)
     rewards: tuple[str, ...] = Field(min_length=1)
     primary: str
+    scoring: Scoring = Scoring()
     statistics: Statistics = Statistics()
     cost: Cost
     quick: Overrides = {}

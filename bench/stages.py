@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.spec import Generate
+from bench.spec import Generate, Scoring
 from bench.store import Status, Store
 from trainers.config import TrainConfig
 from trainers.files import canonical_json, sha256_text
@@ -199,6 +199,8 @@ class ScoreStage(Stage):
     reward: str
     signature: str
     images: GenerateStage
+    scoring: Scoring
+    """Execution only: what it changes about a score is in the signature."""
 
     def key(self) -> dict[str, Any]:
         """See the base class."""

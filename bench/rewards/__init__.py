@@ -1,5 +1,7 @@
 """Reward models: one file each, found by name."""
 
+from collections.abc import Sequence
+
 from bench.rewards.base import Reward
 from trainers.registry import Registry
 
@@ -20,3 +22,26 @@ REWARDS: Registry[type[Reward]] = Registry(
         "mini-aesthetic": "bench.rewards.aesthetic:MiniAesthetic",
     },
 )
+
+GROUPS = {
+    "all": ("pickscore", "hpsv2.1", "imagereward", "clip", "aesthetic"),
+    "mini": (
+        "oracle",
+        "mini-pickscore",
+        "mini-clip",
+        "mini-aesthetic",
+    ),
+}
+"""Rewards that are asked for by one word: the five official ones, and those of the miniature."""
+
+
+def expand(names: Sequence[str]) -> tuple[str, ...]:
+    """Names with the groups among them spelt out, each once.
+
+    Raises:
+        UserError: If a reward is unknown.
+    """
+    every = dict.fromkeys(n for name in names for n in GROUPS.get(name, (name,)))
+    for name in every:
+        REWARDS.get(name)
+    return tuple(every)

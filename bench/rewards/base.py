@@ -1,7 +1,7 @@
 """What every reward model is: a card that says exactly what is computed, and a scorer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -65,6 +65,8 @@ class Reward(ABC):
     card: Card
     dtypes: ClassVar[tuple[str, ...]] = ()
     """Precisions it can be asked for; a reward without any has that of its card."""
+    batch_size: int = 16
+    """Images per forward pass, where there is one. Scores depend on it by rounding only."""
 
     def __init__(
         self,
@@ -96,6 +98,11 @@ class Reward(ABC):
         self.device = device
         self.download = download
         self.shared = shared or Shared()
+
+    @property
+    def model_key(self) -> Hashable:
+        """What identifies the loaded model: rewards of one ``Shared`` with equal keys share it."""
+        return self.signature
 
     @property
     def memory(self) -> int:

@@ -68,8 +68,6 @@ class ImageReward(Reward):
     length: ClassVar[int] = 35
     """Tokens of a prompt."""
     pad: ClassVar[str] = "[PAD]"
-    batch_size = 16
-    """Images per forward pass. Scores depend on it by float32 rounding only."""
 
     @property
     def rater(self) -> "Rater":
@@ -78,13 +76,14 @@ class ImageReward(Reward):
 
         paths, dtype = self.files.paths, self.card.dtype
         return self.shared.model(
-            self._key,
+            self.model_key,
             self.memory,
             lambda: Rater(paths[self.config_file], paths[self.model_file], self.device, dtype),
         )
 
     @property
-    def _key(self) -> tuple[str, ...]:
+    def model_key(self) -> tuple[str, ...]:
+        """See :class:`bench.rewards.base.Reward`."""
         sha256 = self.files.sha256
         files = (sha256[self.config_file], sha256[self.model_file])
         return ("blip", *files, self.device, self.card.dtype)
@@ -107,7 +106,7 @@ class ImageReward(Reward):
             return scores
         pixels = prepare(images, RESIZE_FIRST, rater.side, self.shared)
         ids, mask = encode(self.tokenizer, prompts)
-        tokens, place = self.shared.rows(self._key, pixels, rater.see, self.batch_size)
+        tokens, place = self.shared.rows(self.model_key, pixels, rater.see, self.batch_size)
         for start in range(0, len(images), self.batch_size):
             part = slice(start, start + self.batch_size)
             scores[part] = rater.rate(tokens[place[part]], ids[part], mask[part])

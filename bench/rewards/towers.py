@@ -33,8 +33,6 @@ class TowerReward(Reward):
     preprocessing: ClassVar[Preprocessing]
     """From images to pixels; its text is the card's."""
     model_file: ClassVar[str] = MODEL_FILE
-    batch_size = 16
-    """Images per forward pass. Scores depend on it by float32 rounding only."""
 
     @property
     def tower(self) -> "Tower":
@@ -43,13 +41,14 @@ class TowerReward(Reward):
 
         paths, dtype = self.files.paths, self.card.dtype
         return self.shared.model(
-            self._tower_key,
+            self.model_key,
             self.memory,
             lambda: Tower(paths[CONFIG_FILE], paths[self.model_file], self.device, dtype),
         )
 
     @property
-    def _tower_key(self) -> tuple[str, ...]:
+    def model_key(self) -> tuple[str, ...]:
+        """See :class:`bench.rewards.base.Reward`."""
         sha256 = self.files.sha256
         return (
             "clip",
@@ -76,15 +75,13 @@ class TowerReward(Reward):
         """Features of length 1, ``[n, d]``: one forward pass serves every reward of the tower."""
         tower = self.tower
         pixels = prepare(images, self.preprocessing, tower.side, self.shared)
-        rows, place = self.shared.rows(
-            ("see", *self._tower_key), pixels, tower.see, self.batch_size
-        )
+        rows, place = self.shared.rows(("see", *self.model_key), pixels, tower.see, self.batch_size)
         return rows[place]
 
     def text_features(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """Features of length 1, ``[n, d]``: one forward pass per distinct prompt, on its own."""
         tokens = list(self.tokens(prompts))
-        rows, place = self.shared.rows(("read", *self._tower_key), tokens, self.tower.read, 1)
+        rows, place = self.shared.rows(("read", *self.model_key), tokens, self.tower.read, 1)
         return rows[place]
 
     def cosines(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float64]:

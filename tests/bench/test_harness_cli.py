@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import typer
 
-from bench.cli import parse_seeds, run
+from bench.cli import run
 from bench.launch.local import Outcome
+from bench.options import parse_seeds
 from bench.results import render
 from bench.rewards import REWARDS
 from bench.spec import shipped
@@ -56,7 +57,13 @@ def refused(capsys: Capture, *arguments: str) -> str:
         (["train", "DPO+Z", "--out", "/nonexistent/out"], "has no arm 'DPO+Z': expected one of"),
         (["generate", "--prompts", "nope", "--out", "/nonexistent/out"], "no prompt set 'nope'"),
         (["generate", "--out", "/nonexistent/out"], "prompts"),
-        (["score", "/nonexistent", "--rewards", "oracle"], "has no images.jsonl"),
+        (
+            ["score", "/nonexistent", "--rewards", "oracle"],
+            "no folder or parquet file /nonexistent",
+        ),
+        (["score", "/tmp", "--rewards", "oracel"], "unknown reward 'oracel': did you mean"),
+        (["score", "/tmp", "--dtype", "int8"], "dtype: Input should be 'float32', 'bfloat16'"),
+        (["score", "/tmp", "--weights", "x"], "--weights: expected NAME=FOLDER or NAME=OWNER"),
         (["mini", "nonsense"], "nonsense"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from bench.matrix import build_matrix
-from bench.spec import Generate, load_spec, override, parse_spec
+from bench.spec import Generate, Scoring, load_spec, override, parse_spec
 from bench.stages import GenerateStage, ScoreStage
 from trainers.config import TrainConfig
 
@@ -179,7 +179,7 @@ def test_whatever_decides_an_image_enters_it(changes: dict[str, Any]) -> None:
 
 
 def test_scores_are_identified_by_images_and_signature() -> None:
-    one = ScoreStage("label", "clip", "clip|1", images())
-    assert ScoreStage("other", "name", "clip|1", images()).id == one.id
-    assert ScoreStage("label", "clip", "clip|2", images()).id != one.id
-    assert ScoreStage("label", "clip", "clip|1", images(first_index=1)).id != one.id
+    one = ScoreStage("label", "clip", "clip|1", images(), Scoring())
+    assert ScoreStage("other", "name", "clip|1", images(), Scoring()).id == one.id
+    assert ScoreStage("label", "clip", "clip|2", images(), Scoring(device="cuda")).id != one.id
+    assert ScoreStage("label", "clip", "clip|1", images(first_index=1), Scoring()).id != one.id

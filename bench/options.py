@@ -1,0 +1,60 @@
+"""What the options of the command line mean. Imports nothing heavy."""
+
+from typing import TYPE_CHECKING, Any
+
+from trainers.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.spec import Scoring
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...] | None:
+    """``0-4`` or ``0,2,5`` to seeds.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    if text is None:
+        return None
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise UserError(f"--seeds: expected e.g. 0-4 or 0,2,5, got {text!r}") from error
+    return tuple(seeds)
+
+
+def split(names: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _places(texts: list[str] | None) -> dict[str, str]:
+    places: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, place = text.partition("=")
+        if not (name and equals and place):
+            raise UserError(
+                f"--weights: expected NAME=FOLDER or NAME=OWNER/REPOSITORY@REVISION, got {text!r}"
+            )
+        places[name] = place
+    return places
+
+
+def parse_scoring(weights: list[str] | None, **settings: Any) -> "Scoring":
+    """Settings of rewards; ``weights`` are ``NAME=PLACE``.
+
+    Raises:
+        UserError: If one is wrong.
+    """
+    from pydantic import ValidationError
+
+    from bench.spec import Scoring
+    from trainers.registry import explain
+
+    try:
+        return Scoring(weights=_places(weights), **settings)
+    except ValidationError as error:
+        raise UserError(explain(error)) from error

@@ -42,6 +42,8 @@ class Plan(BaseModel):
     images_per_prompt: int
     rewards: dict[str, str]
     """Direction by reward, ``higher`` or ``lower``."""
+    marks: dict[str, str] = {}
+    """Why a reward is no independent judge here, by its name."""
     primary: str
     alpha: float
     delta0: float | None

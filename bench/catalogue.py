@@ -49,7 +49,9 @@ def _reward(name: str) -> dict[str, Any]:
         "direction": card.direction,
         "scale": card.scale,
         "range": f"{card.range[0]:g} to {card.range[1]:g}",
+        "size": f"{card.parameters / 1e6:.1f} M" if card.parameters else "-",
         "origin": card.origin,
+        "trained_on": ", ".join(card.trained_on) or "-",
         "licence": card.licence,
     }
 

@@ -20,6 +20,8 @@ class PromptSet:
     split: str
     items: tuple[tuple[str, str], ...]
     """(id, prompt)."""
+    datasets: tuple[str, ...] = ()
+    """Data sets the prompts were taken from, e.g. ``Pick-a-Pic/test``."""
 
 
 def shipped() -> dict[str, Path]:
@@ -53,7 +55,8 @@ def load_prompts(source: str, limit: int | None = None) -> PromptSet:
         raise UserError(f"{path} holds no prompts")
     if limit is not None and limit > len(items):
         raise UserError(f"{path} holds {len(items)} prompts, {limit} were asked for")
-    return PromptSet(path.stem, digest, card.get("split", "unstated"), items[:limit])
+    datasets = tuple(card.get("datasets", ()))
+    return PromptSet(path.stem, digest, card.get("split", "unstated"), items[:limit], datasets)
 
 
 def _read(path: Path) -> tuple[tuple[str, str], ...]:

@@ -47,12 +47,31 @@ def make_plan(experiment: Experiment) -> Plan:
         prompts=tuple(name for name, _ in prompts.items),
         images_per_prompt=g.images_per_prompt,
         rewards={name: card["direction"] for name, card in experiment.cards.items()},
+        marks=_marks(experiment),
         primary=spec.primary,
         alpha=spec.statistics.alpha,
         delta0=spec.statistics.delta0,
         tie=spec.statistics.tie,
         footer=tuple(footer),
     )
+
+
+def _marks(experiment: Experiment) -> dict[str, str]:
+    """Rewards that took part in the labels, or learnt from the prompts they are to judge by."""
+    marks: dict[str, str] = {}
+    for name, card in experiment.cards.items():
+        reasons = []
+        if name in experiment.spec.labelled_by:
+            reasons.append("the preferences of the training pairs were made from it")
+        learnt = set(card["trained_on"])
+        if same := sorted(learnt.intersection(experiment.prompts.datasets)):
+            reasons.append(f"trained on {', '.join(same)}, where the prompts come from")
+        families = {d.partition("/")[0] for d in experiment.prompts.datasets}
+        if kin := sorted(d for d in learnt - set(same) if d.partition("/")[0] in families):
+            reasons.append(f"trained on {', '.join(kin)}, of one source with the prompts")
+        if reasons:
+            marks[name] = "; ".join(reasons)
+    return marks
 
 
 def collect(experiment: Experiment, store: Store) -> pa.Table:

@@ -98,6 +98,8 @@ class Spec(BaseModel):
     backbone: str = "stable-diffusion"
     data: str
     """Preference pairs shipped with the package, or a parquet file."""
+    labelled_by: tuple[str, ...] = ()
+    """Rewards that the preferences of the pairs were made from: tables mark them."""
     train: dict[str, Any]
     """Settings of every arm with all components off; see ``trainers.config.TrainConfig``."""
     objectives: dict[str, Overrides] = Field(min_length=1)

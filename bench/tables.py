@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
-from bench.analysis import Comparison, Contrast, Results, as_data
+from bench.analysis import Comparison, Contrast, Plan, Results, as_data
 from bench.stats import Interval
 from bench.store import as_json
 
@@ -52,8 +52,7 @@ def _scale(results: Results, reward: str) -> float:
 
 def _arms(results: Results) -> Grid:
     plan = results.plan
-    scores = (f"{r}{'*' if r == plan.primary else ''}" for r in plan.rewards)
-    header = ("arm", "seeds", *scores, "win rate against base*")
+    header = ("arm", "seeds", *(marked(plan, r) for r in plan.rewards), "win rate against base*")
     rows = []
     for arm in plan.arms:
         cells = []
@@ -66,6 +65,11 @@ def _arms(results: Results) -> Grid:
         count = sum(seed is not None for seed in arm.seeds)
         rows.append((arm.name, str(count) if count else "-", *cells))
     return Grid("Mean scores (* primary)", header, tuple(rows))
+
+
+def marked(plan: Plan, reward: str) -> str:
+    """A reward's name with a star if it is the primary one, a degree sign if a note warns of it."""
+    return f"{reward}{'*' if reward == plan.primary else ''}{'°' if reward in plan.marks else ''}"
 
 
 def _primary(results: Results) -> Grid:
@@ -118,7 +122,8 @@ def _exploratory(results: Results) -> tuple[Grid, ...]:
             )
         rows.append((f"{comparison.on} - {comparison.off}", *cells))
     title = "Other rewards: difference [unadjusted interval] and win rate, exploratory"
-    return (Grid(title, ("comparison", *others), tuple(rows)),)
+    header = ("comparison", *(marked(results.plan, reward) for reward in others))
+    return (Grid(title, header, tuple(rows)),)
 
 
 def notes(results: Results) -> list[str]:
@@ -143,6 +148,7 @@ def notes(results: Results) -> list[str]:
         f"{_shares(c.contrasts[plan.primary])}."
         for c in results.comparisons
     ]
+    lines += [f"° {reward}: {why}." for reward, why in plan.marks.items()]
     gaps = [f"{r} {n} of {results.expected}" for r, n in results.missing.items()]
     lines.append(f"Missing scores: {', '.join(gaps)}.")
     return [*lines, *plan.footer]
@@ -181,7 +187,7 @@ def csv_text(results: Results) -> str:
     writer.writerow(
         ["on", "off", "reward", "primary", "difference", "low", "high", "se", "df", "p", "p_holm",
          "win_rate", "wins", "ties", "losses", "dz", "bootstrap_low", "bootstrap_high",
-         "n_seeds", "n_prompts", "n_missing", "conditional", "verdict"]
+         "n_seeds", "n_prompts", "n_missing", "conditional", "verdict", "mark"]
     )  # fmt: skip
     pairs = chain.from_iterable(
         ((c, reward, contrast) for reward, contrast in c.contrasts.items())
@@ -197,15 +203,16 @@ def _csv_row(
 ) -> list[object]:
     primary = reward == results.plan.primary
     head: list[object] = [c.on, c.off, reward, primary]
+    tail = [c.verdict if primary else "", results.plan.marks.get(reward, "")]
     if contrast is None:
-        return [*head, *[""] * 18, c.verdict if primary else ""]
+        return [*head, *[""] * 18, *tail]
     i, w = contrast.interval, contrast.wins
     low, high = contrast.bootstrap or (None, None)
     figures = [i.mean, i.low, i.high, i.se, i.df, i.p_value, c.p_adjusted if primary else None,
                w.rate, w.wins, w.ties, w.losses, contrast.dz, low, high]  # fmt: skip
     shown = ["" if x is None else f"{x:.9g}" for x in figures]
     counts = [i.n_seeds, i.n_prompts, i.n_missing, i.conditional]
-    return [*head, *shown, *counts, c.verdict if primary else ""]
+    return [*head, *shown, *counts, *tail]
 
 
 FORMATS: dict[str, Callable[[Results], str]] = {

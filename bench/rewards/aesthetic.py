@@ -82,7 +82,7 @@ class MiniAesthetic(Aesthetic):
                     files=(*MODEL_FILES, "head.safetensors"),
                 ),
             ),
-            "trained_on": ("mini-world",),
+            "trained_on": ("mini-world/train",),
             "licence": "as the project",
             "origin": "miniature",
             "parameters": 0,

@@ -29,7 +29,7 @@ def check_lengths(images: Sequence[Image.Image], prompts: Sequence[str]) -> None
 
 
 class Card(BaseModel):
-    """Everything but the weights' bytes that decides a score."""
+    """Everything but the weights' bytes that decides a score, and what a reader should know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
@@ -48,13 +48,16 @@ class Card(BaseModel):
     parameters: int = 0
     """Number of parameters of the model, for estimates of memory."""
     trained_on: tuple[str, ...]
-    """Data sets whose labels or images shaped the reward: for contamination marks."""
+    """Data sets whose labels or images shaped the reward, e.g. ``Pick-a-Pic/train``: tables mark
+    a reward that is compared on prompts of one of them."""
     licence: str
     origin: Literal["official", "miniature", "rule"]
     version: int = 1
     """Raised when the code of the reward changes any score."""
 
 
+_DESCRIPTION = {"range", "parameters", "trained_on", "licence"}
+"""Fields of a card that decide no score."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of a parameter, by dtype."""
 
@@ -122,12 +125,14 @@ class Reward(ABC):
     def signature(self) -> str:
         """Identity of the scores, e.g. ``clip|official|100*cosine|float32|1f2e3d4c5b6a``.
 
-        The digest covers the card and the sha256 of every file read, so scores whose signatures
-        are equal were computed alike. ``given`` stands for the origin where a local folder holds
-        other bytes than the known ones. Needs the files, but does not load the model.
+        The digest covers what the card says about the score and the sha256 of every file read, so
+        scores whose signatures are equal were computed alike. ``given`` stands for the origin where
+        a local folder holds other bytes than the known ones. Needs the files, but does not load
+        the model.
         """
         card, files = self.card, self.files
-        identity = {"card": card.model_dump(mode="json"), "sha256": files.sha256}
+        described = card.model_dump(mode="json", exclude=_DESCRIPTION)
+        identity = {"card": described, "sha256": files.sha256}
         origin = card.origin if files.genuine else "given"
         digest = sha256_text(canonical_json(identity))[:12]
         return f"{card.name}|{origin}|{card.scale}|{card.dtype}|{digest}"

@@ -98,7 +98,7 @@ class MiniCLIPScore(CLIPScore):
                 ),
             ),
             "text": TEXT_16,
-            "trained_on": ("mini-world",),
+            "trained_on": ("mini-world/train",),
             "licence": "as the project",
             "origin": "miniature",
             "parameters": 0,

@@ -1,6 +1,7 @@
 """Tables are pure functions of the files in a result folder."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -16,7 +17,10 @@ import pytest
 
 from bench.analysis import Plan, analyse
 from bench.cli import run
+from bench.experiment import prepare
+from bench.results import make_plan as plan_of
 from bench.results import read_results, render, stale
+from bench.spec import parse_spec
 from bench.tables import FORMATS, csv_text, json_text, markdown
 from trainers.errors import UserError
 
@@ -262,3 +266,36 @@ def test_the_terminal_shows_the_same_figures(
             assert all(cell in shown for cell in line), line
     assert run(["table", str(folder), "--json"]) == 0
     assert capsys.readouterr().out == (folder / "table.json").read_text()
+
+
+def test_a_reward_that_is_no_independent_judge_is_marked_wherever_it_stands(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    plan = make_plan(marks={"truth": "it made the labels"})
+    analysed = analyse(make_scores(plan, EFFECTS, noise=0.1), plan)
+    text = markdown(analysed)
+    assert ["arm", "seeds", "truth*°", "flaws", "win rate against base*"] in cells(text)
+    assert "- ° truth: it made the labels." in text
+    marks = {row["reward"]: row["mark"] for row in rows(csv_text(analysed))}
+    assert marks == {"truth": "it made the labels", "flaws": ""}
+
+
+@pytest.mark.parametrize(
+    ("labelled_by", "datasets", "mark"),
+    [
+        ((), (), None),
+        ((), ("other/test",), None),
+        ((), ("mini-world/train",), "trained on mini-world/train, where the prompts come from"),
+        ((), ("mini-world/test",), "trained on mini-world/train, of one source with the prompts"),
+        (("mini-clip",), (), "the preferences of the training pairs were made from it"),
+    ],
+)
+def test_marks_follow_from_what_a_reward_has_seen(
+    tiny: dict[str, Any], labelled_by: tuple[str, ...], datasets: tuple[str, ...], mark: str | None
+) -> None:
+    tiny |= {"rewards": ["oracle", "mini-clip"], "labelled_by": labelled_by}
+    experiment = prepare(parse_spec(tiny, "here"))
+    prompts = dataclasses.replace(experiment.prompts, datasets=datasets)
+    plan = plan_of(dataclasses.replace(experiment, prompts=prompts))
+    assert plan.marks.get("mini-clip") == mark
+    assert "oracle" not in plan.marks

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from trainers import checkpoint
-from trainers.backbones import Backbone
+from trainers.backbones import Backbone, Condition
 from trainers.config import TrainConfig
-from trainers.data.latents import PairLatents
+from trainers.data.base import PairData
 from trainers.errors import UserError
 from trainers.metrics import MetricsLog, StepMetrics, decile_counts
 from trainers.objectives import PairErrors
@@ -31,14 +31,14 @@ class _Batch:
     noisy: Tensor
     target: Tensor
     timesteps: Tensor
-    text: Tensor
+    condition: Condition
 
 
 class Trainer:
     """A run: the policy, its reference, the optimiser and the stream of examples."""
 
     def __init__(
-        self, config: TrainConfig, backbone: Backbone, data: PairLatents, device: str = "cpu"
+        self, config: TrainConfig, backbone: Backbone, data: PairData, device: str = "cpu"
     ) -> None:
         """Set a run up at step 0.
 
@@ -64,7 +64,7 @@ class Trainer:
             eps=config.optimizer.eps,
             weight_decay=config.optimizer.weight_decay,
         )
-        self.stream = Stream(config.seed, len(data), tuple(data.winner.mean.shape[1:]))
+        self.stream = Stream(config.seed, len(data), data.latent_shape)
         self.scale = config.timesteps.scale.factors(backbone.snr).to(device)
         self.step = 0
 
@@ -127,24 +127,22 @@ class Trainer:
 
     def _batch(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> _Batch:
         pairs, (first, second) = draws.rows[rows], draws.posterior[:, rows]
-        data = self.data
-        winner = data.winner.mean[pairs] + data.winner.std[pairs] * first
-        loser = data.loser.mean[pairs] + data.loser.std[pairs] * second
-        dropped = draws.drop[rows] < self.config.caption_dropout
-        prompt = torch.where(dropped, len(data.text) - 1, data.prompt[pairs])
-        latents = torch.cat([winner, loser]).to(self.device)
+        winner, loser = self.data.images(pairs)
+        samples = [winner.mean + winner.std * first, loser.mean + loser.std * second]
+        condition = self.data.condition(pairs, draws.drop[rows] < self.config.caption_dropout)
+        latents = torch.cat(samples).to(self.device)
         noise = draws.noise[rows].repeat(2, 1, 1, 1).to(self.device)
         both = timesteps[rows].repeat(2).to(self.device)
         return _Batch(
             noisy=self.backbone.add_noise(latents, noise, both),
             target=self.backbone.target(latents, noise, both),
             timesteps=both,
-            text=data.text[prompt].repeat(2, 1, 1).to(self.device),
+            condition={k: torch.cat([v, v]).to(self.device) for k, v in condition.items()},
         )
 
     def _errors(self, network: nn.Module, batch: _Batch) -> Tensor:
         """Mean over C, H, W of the squared error of each sample, in float32."""
-        prediction = self.backbone.predict(network, batch.noisy, batch.timesteps, batch.text)
+        prediction = self.backbone.predict(network, batch.noisy, batch.timesteps, batch.condition)
         return (prediction.float() - batch.target.float()).square().flatten(1).mean(1)
 
     @torch.no_grad()
@@ -156,12 +154,14 @@ class Trainer:
         """
         uniform, noise = self.stream.gate(self.step, len(pairs))
         timesteps = (uniform * len(self.backbone.snr)).long().to(self.device)
-        latents, noise = self.data.winner.mean[pairs].to(self.device), noise.to(self.device)
+        winner, _ = self.data.images(pairs)
+        latents, noise = winner.mean.to(self.device), noise.to(self.device)
+        condition = self.data.condition(pairs, torch.zeros(len(pairs), dtype=torch.bool))
         batch = _Batch(
             noisy=self.backbone.add_noise(latents, noise, timesteps),
             target=self.backbone.target(latents, noise, timesteps),
             timesteps=timesteps,
-            text=self.data.text[self.data.prompt[pairs]].to(self.device),
+            condition={name: values.to(self.device) for name, values in condition.items()},
         )
         return float((self._errors(network, batch) - self._errors(self.init, batch)).mean())
 

@@ -96,18 +96,20 @@ def test_prompts_are_encoded_as_the_pipeline_does(
     pipeline = StableDiffusionPipeline.from_pretrained(model_folder)
     for prompts in (["owl", "", "far too long a prompt"], ["owl"], [""]):
         theirs, _ = pipeline.encode_prompt(prompts, "cpu", 1, False)
-        torch.testing.assert_close(backbone.encode_prompts(prompts), theirs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            backbone.encode_prompts(prompts)["text"], theirs, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_prediction_is_the_networks(model_folder: Path, backbone: StableDiffusion) -> None:
     """The very output of diffusers' UNet, and a network of its own at each call."""
     unet = UNet2DConditionModel.from_pretrained(model_folder / "unet")
     latents, _ = draws()
-    text = backbone.encode_prompts(["owl"]).expand(len(STEPS), -1, -1)
+    text = backbone.encode_prompts(["owl"])["text"].expand(len(STEPS), -1, -1)
     first, second = backbone.load_network(), backbone.load_network()
     with torch.no_grad():
         theirs = unet(latents, STEPS, encoder_hidden_states=text).sample
-        assert torch.equal(backbone.predict(first, latents, STEPS, text), theirs)
+        assert torch.equal(backbone.predict(first, latents, STEPS, {"text": text}), theirs)
         for parameter in first.parameters():
             parameter.zero_()
-        assert torch.equal(backbone.predict(second, latents, STEPS, text), theirs)
+        assert torch.equal(backbone.predict(second, latents, STEPS, {"text": text}), theirs)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from trainers.backbones import Condition
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import METRICS, Trainer
@@ -87,7 +88,7 @@ def derive_step(
     out = Expected([], {name: [] for name in names}, [], timesteps)
     for i, t in enumerate(timesteps):
         row = int(draws.rows[i])
-        text = data.text[data.prompt[row]]
+        text = data.told["text"][data.prompt[row]]
         winner = data.winner.mean[row] + data.winner.std[row] * draws.posterior[0, i]
         loser = data.loser.mean[row] + data.loser.std[row] * draws.posterior[1, i]
         with torch.no_grad():
@@ -253,7 +254,7 @@ def test_divergence_derived_again(
     differences = []
     with torch.no_grad():
         for row, u, eps in zip(rows, uniform.tolist(), noise, strict=True):
-            image, text = latents.winner.mean[row], latents.text[latents.prompt[row]]
+            image, text = latents.winner.mean[row], latents.told["text"][latents.prompt[row]]
             now, then = (mse(n, image, eps, int(1000 * u), text) for n in (trainer.policy, init))
             differences.append(float(now - then))
     assert abs(np.mean(differences)) > 1e-4
@@ -286,25 +287,27 @@ def test_caption_dropout(
 
     Policy and reference see the same text; the other pairs keep their own.
     """
-    seen: list[Tensor] = []
+    seen: list[Condition] = []
     predict = backbone.predict
 
-    def spy(network: nn.Module, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        seen.append(text)
-        return predict(network, noisy, timesteps, text)
+    def spy(network: nn.Module, noisy: Tensor, timesteps: Tensor, told: Condition) -> Tensor:
+        seen.append(told)
+        return predict(network, noisy, timesteps, told)
 
     monkeypatch.setattr(backbone, "predict", spy)
     trainer = Trainer(configure(batch_size=12, caption_dropout=0.5), backbone, latents)
     trainer.advance()
     draws = trainer.stream.at(0, 12)
-    empty = backbone.encode_prompts([""])[0]
+    empty = backbone.encode_prompts([""])["text"][0]
     dropped = [bool(d < 0.5) for d in draws.drop]
     assert 0 < sum(dropped) < 12
     assert len(seen) == 2
-    for text in seen:
+    for told in seen:
         for i, gone in enumerate(dropped * 2):
-            own = latents.text[latents.prompt[draws.rows[i % 12]]]
-            torch.testing.assert_close(text[i], empty if gone else own, rtol=1e-5, atol=1e-5)
+            own = latents.told["text"][latents.prompt[draws.rows[i % 12]]]
+            torch.testing.assert_close(
+                told["text"][i], empty if gone else own, rtol=1e-5, atol=1e-5
+            )
 
 
 @pytest.fixture(scope="module")

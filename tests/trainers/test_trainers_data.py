@@ -120,16 +120,23 @@ def test_every_prompt_finds_its_text(
 ) -> None:
     """One row per distinct prompt (five), and one more, the last, for the empty prompt."""
     prompts = [pair.prompt for pair in read_pairs(parquet).pairs]
-    assert len(latents.text) == len(set(prompts)) + 1 == 6
+    assert len(latents.told["text"]) == len(set(prompts)) + 1 == 6
     assert len(latents) == len(prompts)
     for i, prompt in enumerate(prompts):
-        own = latents.text[latents.prompt[i]]
-        torch.testing.assert_close(own, backbone.encode_prompts([prompt])[0], rtol=1e-4, atol=1e-5)
+        own = latents.told["text"][latents.prompt[i]]
+        torch.testing.assert_close(
+            own, backbone.encode_prompts([prompt])["text"][0], rtol=1e-4, atol=1e-5
+        )
     torch.testing.assert_close(
-        latents.text[-1], backbone.encode_prompts([""])[0], rtol=1e-4, atol=1e-5
+        latents.told["text"][-1], backbone.encode_prompts([""])["text"][0], rtol=1e-4, atol=1e-5
     )
     assert latents.prompt.max().item() < 5
-    assert torch.cdist(latents.text.flatten(1), latents.text.flatten(1)).fill_diagonal_(9).min() > 1
+    assert (
+        torch.cdist(latents.told["text"].flatten(1), latents.told["text"].flatten(1))
+        .fill_diagonal_(9)
+        .min()
+        > 1
+    )
 
 
 def test_an_empty_caption_is_a_prompt_too(
@@ -138,8 +145,12 @@ def test_an_empty_caption_is_a_prompt_too(
     """Pick-a-Pic has some; the last row still is the empty prompt's."""
     blank = [rows[0] | {"caption": ""}, rows[1]]
     encoded = encode_pairs(read_pairs(write_parquet(tmp_path / "p.parquet", blank)), backbone)
-    assert torch.allclose(encoded.text[encoded.prompt[0]], encoded.text[-1], atol=1e-6)
-    assert not torch.allclose(encoded.text[encoded.prompt[1]], encoded.text[-1], atol=1e-2)
+    assert torch.allclose(
+        encoded.told["text"][encoded.prompt[0]], encoded.told["text"][-1], atol=1e-6
+    )
+    assert not torch.allclose(
+        encoded.told["text"][encoded.prompt[1]], encoded.told["text"][-1], atol=1e-2
+    )
 
 
 def test_the_encoding_does_not_depend_on_its_batches(
@@ -149,7 +160,7 @@ def test_the_encoding_does_not_depend_on_its_batches(
     small = encode_pairs(read_pairs(parquet), backbone, batch=5)
     for a, b in zip((*small.winner, *small.loser), (*latents.winner, *latents.loser), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(small.text, latents.text, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(small.told["text"], latents.told["text"], rtol=1e-4, atol=1e-5)
     assert torch.equal(small.prompt, latents.prompt)
 
 
@@ -157,8 +168,8 @@ def test_latents_round_trip(tmp_path: Path, latents: PairLatents) -> None:
     """Every tensor to the bit."""
     latents.save(tmp_path / "latents.safetensors")
     back = PairLatents.load(tmp_path / "latents.safetensors")
-    mine = (*latents.winner, *latents.loser, latents.text, latents.prompt)
-    theirs = (*back.winner, *back.loser, back.text, back.prompt)
+    mine = (*latents.winner, *latents.loser, latents.told["text"], latents.prompt)
+    theirs = (*back.winner, *back.loser, back.told["text"], back.prompt)
     for a, b in zip(mine, theirs, strict=True):
         assert a.dtype == b.dtype
         assert torch.equal(a, b)

@@ -1,6 +1,6 @@
 """Backbones, one file each, found by name."""
 
-from trainers.backbones.base import Backbone, Moments
+from trainers.backbones.base import Backbone, Condition, Moments
 from trainers.registry import Registry
 
 BACKBONES: Registry[type[Backbone]] = Registry(
@@ -9,4 +9,4 @@ BACKBONES: Registry[type[Backbone]] = Registry(
     {"stable-diffusion": "trainers.backbones.stable_diffusion:StableDiffusion"},
 )
 
-__all__ = ["BACKBONES", "Backbone", "Moments"]
+__all__ = ["BACKBONES", "Backbone", "Condition", "Moments"]

@@ -15,6 +15,11 @@ class Moments(NamedTuple):
     std: Tensor
 
 
+Condition = dict[str, Tensor]
+"""What the network is told besides the noisy latents, by name, each ``[n, ...]``: the states of the
+prompt, and whatever else a backbone knows about an image."""
+
+
 class Backbone(ABC):
     """A pretrained text-to-image model in the diffusers folder layout."""
 
@@ -39,8 +44,8 @@ class Backbone(ABC):
         """Encode pixels in [-1, 1], ``[n, 3, height, width]``."""
 
     @abstractmethod
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Text states ``float32[n, tokens, width]``."""
+    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
+        """What the network is told of each prompt, every value ``float32[n, ...]``."""
 
     @abstractmethod
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -51,7 +56,9 @@ class Backbone(ABC):
         """What the network should predict for ``x_t``."""
 
     @abstractmethod
-    def predict(self, network: nn.Module, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+    def predict(
+        self, network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition
+    ) -> Tensor:
         """The network's prediction, of the shape of ``noisy``."""
 
     @abstractmethod

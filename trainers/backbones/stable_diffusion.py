@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from trainers.backbones.base import Backbone, Moments
+from trainers.backbones.base import Backbone, Condition, Moments
 from trainers.errors import UserError
 
 
@@ -68,13 +68,13 @@ class StableDiffusion(Backbone):
         return Moments(scale * posterior.mean, scale * posterior.std)
 
     @torch.no_grad()
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
         """See the base class; prompts are padded and cut to the tokenizer's length."""
         tokens = self._tokenizer(
             list(prompts), padding="max_length", truncation=True, return_tensors="pt"
         ).input_ids
         states: Tensor = self._text_encoder(tokens.to(self.device)).last_hidden_state
-        return states
+        return {"text": states}
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """See the base class."""
@@ -88,9 +88,11 @@ class StableDiffusion(Backbone):
         velocity: Tensor = self.scheduler.get_velocity(latents, noise, timesteps)
         return velocity
 
-    def predict(self, network: nn.Module, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+    def predict(
+        self, network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition
+    ) -> Tensor:
         """See the base class."""
-        prediction: Tensor = network(noisy, timesteps, text).sample
+        prediction: Tensor = network(noisy, timesteps, condition["text"]).sample
         return prediction
 
     def save_network(self, network: nn.Module, folder: Path) -> None:

@@ -1,0 +1,31 @@
+"""What the trainer asks of preference pairs, wherever their latents come from."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from trainers.backbones import Condition, Moments
+
+
+class PairData(ABC):
+    """Pairs in the order of their file: the same rows give the same tensors on every call."""
+
+    @property
+    @abstractmethod
+    def latent_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one latent."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of pairs."""
+
+    @abstractmethod
+    def images(self, rows: Tensor) -> tuple[Moments, Moments]:
+        """Moments of winners and of losers, each ``[n, C, H, W]``, of rows ``int64[n]``."""
+
+    @abstractmethod
+    def condition(self, rows: Tensor, dropped: Tensor) -> Condition:
+        """What the network is told of each pair, ``[n, ...]``.
+
+        Where ``dropped`` (``bool[n]``) holds, that of the empty prompt.
+        """

@@ -153,11 +153,11 @@ def score(
     as_json: JsonOption = False,
 ) -> int:
     """Score any images; run again, it only scores what is missing."""
-    from bench.quiet import silence_libraries
+    # Read by transformers when it is imported, which is only if there is something to score.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from bench.rewards import expand
-    from bench.single import ScoreJob, print_scores, score_source
+    from bench.scoring import ScoreJob, print_scores, score_source
 
-    silence_libraries()
     settings = parse_scoring(weights, device=device, dtype=dtype, batch_size=batch_size)
     limit = None if memory is None else int(memory * 2**30)
     job = ScoreJob(source, expand(split(rewards)), prompts, out, settings, limit)
@@ -171,11 +171,9 @@ def prefetch(
     offline: OfflineOption = False,
 ) -> int:
     """Download, verify and convert the weights of rewards; offline, check what is there."""
-    from bench.quiet import silence_libraries
     from bench.rewards import expand
-    from bench.single import fetch_rewards
+    from bench.scoring import fetch_rewards
 
-    silence_libraries()
     settings = parse_scoring(weights)
     return 0 if fetch_rewards(expand(split(rewards)), settings, Console()) else 1
 

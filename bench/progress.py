@@ -1,18 +1,16 @@
 """How far a run is: bars on a terminal, plain lines anywhere else."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from bench.spec import Cost
@@ -130,15 +128,3 @@ def display(
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as progress:
         yield LiveDisplay(progress, stages, cost, workers)
-
-
-@contextmanager
-def scoring_progress(
-    console: Console, rewards: Iterable[str], total: int
-) -> Iterator[Callable[[str, int], None]]:
-    """A bar for each reward on a terminal, nothing anywhere else."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bars = {name: progress.add_task(name, total=total) for name in rewards}
-        yield lambda name, count: progress.update(bars[name], completed=count)

@@ -56,6 +56,8 @@ class Scored:
     """Why a reward stopped, by its name."""
     unread: dict[str, UserError] = field(default_factory=dict)
     """Why an image could not be read, by its sha256."""
+    tell: Callable[[str, Exception], None] = lambda name, error: None
+    """Told at once when a reward stops."""
 
     def of(self, reward: str, items: Sequence[Item]) -> list[float | None]:
         """The score of each item, None where there is none."""
@@ -69,6 +71,7 @@ class Scored:
             yield
         except Exception as error:
             self.failed[name] = error
+            self.tell(name, error)
 
 
 def describe(error: Exception) -> str:
@@ -98,6 +101,7 @@ def score_items(
     path: Path,
     memory: int | None = None,
     report: Callable[[str, int], None] = lambda name, count: None,
+    tell: Callable[[str, Exception], None] = lambda name, error: None,
 ) -> Scored:
     """Score every item by every reward into ``path``, except what is there already.
 
@@ -110,9 +114,10 @@ def score_items(
         path: The parquet file, in ``SCHEMA``. Rows of other images and rewards stay.
         memory: Bytes that models may take at a time; rewards that do not fit together take turns.
         report: Told the name of a reward and how many of its items it is through with.
+        tell: Told the name of a reward that stops, at once, and why.
     """
     old = _read(path)
-    job = Scored(_finite(old))
+    job = Scored(_finite(old), tell=tell)
     for name, reward in rewards.items():
         with job.guard(name):
             job.signatures[name] = reward.signature

@@ -1,26 +1,14 @@
-"""One stage on its own: train an arm, make images, score a folder."""
+"""One stage on its own: train an arm, make images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from bench.assets import folder_sha256, model_folder
-from bench.cli import print_json
 from bench.experiment import prepare
 from bench.generate import generate
-from bench.progress import scoring_progress
 from bench.prompts import load_prompts
-from bench.rewards import REWARDS
-from bench.rewards.base import Reward
-from bench.rewards.shared import Shared
-from bench.score import SCORES, Scored, available_memory, describe, make_reward, score_items
-from bench.sources import Item, read_items
-from bench.spec import Generate, Scoring, load_spec
+from bench.spec import Generate, load_spec
 from bench.stages import GenerateStage
 from trainers.backbones import BACKBONES
 from trainers.core import Trainer
@@ -87,108 +75,3 @@ def generate_images(
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
     write_text(mark, identity)
     generate(stage, network, out, lambda n: console.print(f"{n}/{stage.units} images"))
-
-
-@dataclass(frozen=True)
-class ScoreJob:
-    """What ``bench score`` is asked for."""
-
-    source: Path
-    rewards: tuple[str, ...]
-    prompts: Path | None
-    out: Path | None
-    settings: Scoring
-    memory: int | None
-    """Bytes that models may take at a time; None for three quarters of what is free."""
-
-
-def score_source(job: ScoreJob, console: Console) -> dict[str, Any]:
-    """Score images and return a summary: per reward its figures, or why there are none.
-
-    Raises:
-        UserError: If images, prompts or a reward's name are wrong.
-    """
-    shared = Shared()
-    rewards = {name: make_reward(name, job.settings, shared) for name in job.rewards}
-    items = read_items(job.source, job.prompts)
-    folder = job.source if job.source.is_dir() else job.source.parent
-    stem = "" if job.source.is_dir() else f"{job.source.stem}-"
-    path = job.out or folder / f"{stem}{SCORES}"
-    memory = job.memory or available_memory(job.settings.device)
-    shared.memory = memory
-    with scoring_progress(console, rewards, len(items)) as report:
-        scored = score_items(items, rewards, path, memory, report)
-    return {
-        "images": len({item.sha256 for item in items}),
-        "prompts": len({item.prompt for item in items}),
-        "scores": str(path),
-        "rewards": [_summary(name, r, scored, items) for name, r in rewards.items()],
-        "unread": [str(error) for error in scored.unread.values()],
-    }
-
-
-def _summary(name: str, reward: Reward, scored: Scored, items: Sequence[Item]) -> dict[str, Any]:
-    values = [score for score in scored.of(name, items) if score is not None]
-    return {
-        "reward": name,
-        "mean": float(np.mean(values)) if values else None,
-        "sd": float(np.std(values)) if values else None,
-        "min": min(values, default=None),
-        "max": max(values, default=None),
-        "scored": len(values),
-        "missing": len(items) - len(values),
-        "scale": reward.card.scale,
-        "signature": scored.signatures.get(name),
-        "failed": describe(error) if (error := scored.failed.get(name)) else None,
-    }
-
-
-def print_scores(summary: dict[str, Any], as_json: bool) -> bool:
-    """Print a summary of scores; returns whether every score is there."""
-    gaps = [row for row in summary["rewards"] if row["missing"]]
-    if as_json:
-        print_json(summary)
-        return not gaps
-    console = Console()
-    title = f"{summary['images']} images, {summary['prompts']} prompts"
-    columns = ("reward", "mean", "sd", "min", "max", "missing")
-    table = Table(*columns, title=title, title_justify="left")
-    for row in summary["rewards"]:
-        figures = ("-" if row[c] is None else f"{row[c]:.4f}" for c in columns[1:5])
-        table.add_row(row["reward"], *figures, str(row["missing"]))
-    console.print(table)
-    for row in summary["rewards"]:
-        console.print(f"{row['reward']}: {row['signature']}", markup=False, soft_wrap=True)
-    console.print(f"scores of single images: {summary['scores']}", markup=False, soft_wrap=True)
-    for row in gaps:
-        why = row["failed"] or f"{row['missing']} scores are missing or not finite"
-        console.print(f"{row['reward']}: {why}", style="red", markup=False, soft_wrap=True)
-    for why in summary["unread"]:
-        console.print(why, style="red", markup=False, soft_wrap=True)
-    return not gaps
-
-
-def fetch_rewards(rewards: Sequence[str], settings: Scoring, console: Console) -> bool:
-    """Download (unless that is forbidden), verify and convert the files of rewards.
-
-    Returns whether all are there; what is wrong with a reward does not stop the others.
-    """
-    complete = True
-    for name in rewards:
-        reward = REWARDS.get(name)(weights=settings.weights.get(name), download=True)
-        try:
-            found = reward.files
-            reward.load()
-        except UserError as error:
-            complete = False
-            console.print(f"{name}: {error}", style="red", markup=False, soft_wrap=True)
-            continue
-        known = {file for source in reward.card.weights for file in source.sha256}
-        for file, path in found.paths.items():
-            how = "as pinned" if file in known and found.genuine else "recorded"
-            size = path.stat().st_size / 1e6
-            console.print(
-                f"{name}: {file} {size:.1f} MB sha256 {found.sha256[file]} {how}",
-                markup=False, soft_wrap=True, highlight=False,
-            )  # fmt: skip
-    return complete

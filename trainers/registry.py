@@ -1,7 +1,8 @@
 """A registry of named plug-ins, and the settings objects that most of them are.
 
 Built-in entries are named by ``"module:attribute"`` and imported on first use. Other packages add
-entries through an entry-point group, which is read only when a name is looked up or listed.
+entries through an entry-point group, which is read when a name is first looked up or listed, so
+that a name with two owners is refused wherever it is used.
 """
 
 import difflib
@@ -34,12 +35,14 @@ class Registry(Generic[T]):
         self._loaded: dict[str, T] = {}
 
     def _external(self) -> dict[str, EntryPoint]:
+        """Entry points by name; a UserError if one has the name of another or of a built-in."""
         found: dict[str, EntryPoint] = {}
         for point in entry_points(group=self.group):
             if point.name in self._builtin or point.name in found:
+                package = point.dist.name if point.dist else "an unknown package"
                 raise UserError(
                     f"{self.kind} {point.name!r} is registered twice, the second time by "
-                    f"{point.value!r}: rename one of the two in its package"
+                    f"{point.value!r} of {package}: rename it there, or uninstall that package"
                 )
             found[point.name] = point
         return found
@@ -52,14 +55,15 @@ class Registry(Generic[T]):
         """The entry called ``name``.
 
         Raises:
-            UserError: If there is none; the message names near misses.
+            UserError: If there is none, and the message names near misses; or if any name has two.
         """
         if name not in self._loaded:
+            external = self._external()
             if name in self._builtin:
                 module, _, attribute = self._builtin[name].partition(":")
                 self._loaded[name] = getattr(importlib.import_module(module), attribute)
-            elif (point := self._external().get(name)) is not None:
-                self._loaded[name] = point.load()
+            elif name in external:
+                self._loaded[name] = external[name].load()
             else:
                 raise UserError(self._unknown(name))
         return self._loaded[name]

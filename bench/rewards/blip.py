@@ -51,7 +51,7 @@ class Blip(nn.Module):
             encoder_attention_mask=torch.ones(tokens.shape[:2], device=tokens.device),
             is_decoder=False,
         ).last_hidden_state
-        ratings: Tensor = self.head(hidden[:, 0])
+        ratings: Tensor = self.head(hidden[:, 0].float())
         return ratings
 
 

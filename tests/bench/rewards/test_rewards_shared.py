@@ -25,6 +25,19 @@ def test_rows_are_of_distinct_inputs_in_batches_and_in_order():
     assert forward.batches == [[3, 1], [2]]
 
 
+def test_an_input_given_for_many_pairs_is_hashed_once():
+    class Counted(np.ndarray):
+        hashed = 0
+
+        def tobytes(self, *args):
+            Counted.hashed += 1
+            return super().tobytes(*args)
+
+    value = np.array([3.0]).view(Counted)
+    rows, place = Shared().rows("m", [value] * 5, Doubling(), 2)
+    assert (rows.tolist(), place.tolist(), Counted.hashed) == ([[6]], [0] * 5, 1)
+
+
 def test_a_batch_that_was_seen_is_not_computed_again_and_another_company_is():
     shared, forward = Shared(), Doubling()
     shared.rows("m", inputs(1, 2), forward, 2)

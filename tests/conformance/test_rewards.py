@@ -4,10 +4,10 @@ The miniatures and the oracle are the shipped ones. The official rewards run on 
 checkpoints in the official file layout, since their weights cannot be shipped.
 """
 
-import io
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,11 @@ from tokenizers.processors import BertProcessing
 from transformers import BlipTextConfig, BlipVisionConfig, CLIPConfig, CLIPModel
 
 from bench.mini.build.tokenizer import new_tokenizer
-from bench.mini.world import draw_look, render, scenes
+from bench.mini.world import scenes
 from bench.rewards import REWARDS
-from bench.rewards.base import Reward
+from bench.rewards.base import Card, Reward, check_lengths
 from bench.rewards.blip import Blip
+from bench.rewards.conformance import CHECKS, check, pictures
 from bench.rewards.models import Head
 from bench.rewards.shared import Shared
 from bench.rewards.weights import LISTING
@@ -155,11 +156,12 @@ def as_imagereward(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed
 
 
-def make(name: str, checkpoints: Path) -> Reward:
+def make(name: str, checkpoints: Path, **options: str) -> Reward:
     """A reward that keeps no values, so that every call computes."""
     shared = Shared(kept=0)
     place = checkpoints / "imagereward" if name == "imagereward" else checkpoints
-    return REWARDS.get(name)(weights=place if name in OFFICIAL else None, shared=shared)
+    weights = place if name in OFFICIAL else None
+    return REWARDS.get(name)(weights=weights, shared=shared, **options)
 
 
 @pytest.fixture(scope="module", params=REWARDS.names())
@@ -169,10 +171,7 @@ def reward(request: pytest.FixtureRequest, checkpoints: Path) -> Reward:
 
 @pytest.fixture(scope="module")
 def batch() -> tuple[list[Image.Image], list[str]]:
-    """Images with captions that every reward can score; two captions are equal."""
-    rng = np.random.default_rng(0)
-    told = [scenes("test")[i] for i in (0, 40, 81, 122, 163, 204, 40)]
-    return [Image.fromarray(render(s, draw_look(rng))) for s in told], [s.caption for s in told]
+    return pictures()
 
 
 def own_folder(reward: Reward, to: Path) -> Path:
@@ -190,63 +189,13 @@ def flip_last_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_scores_are_finite_float32_and_differ(reward, batch):
-    scores = reward.score(*batch)
-    assert scores.dtype == np.float32
-    assert scores.shape == (COUNT,)
-    assert np.isfinite(scores).all()
-    assert len(set(scores.tolist())) == COUNT
+@pytest.mark.parametrize("one", CHECKS, ids=lambda one: one.__name__)
+def test_conformance(one, reward, checkpoints, batch):
+    one(partial(make, reward.card.name, checkpoints), *batch)
 
 
-def test_no_images_give_no_scores(reward):
-    assert reward.score([], []).shape == (0,)
-
-
-def test_batch_size_and_company_change_nothing_beyond_rounding(reward, batch, monkeypatch):
-    images, prompts = batch
-    whole = reward.score(images, prompts)
-    alone = [reward.score([i], [p])[0] for i, p in zip(images, prompts, strict=True)]
-    monkeypatch.setattr(reward, "batch_size", 3, raising=False)
-    threes = reward.score(images, prompts)
-    np.testing.assert_allclose(alone, whole, rtol=1e-6, atol=1e-5)
-    np.testing.assert_allclose(threes, whole, rtol=1e-6, atol=1e-5)
-
-
-def test_order_changes_nothing_beyond_rounding(reward, batch):
-    images, prompts = batch
-    order = [3, 0, 6, 2, 5, 1, 4]
-    shuffled = reward.score([images[i] for i in order], [prompts[i] for i in order])
-    np.testing.assert_allclose(shuffled, reward.score(images, prompts)[order], rtol=1e-6, atol=1e-5)
-
-
-def test_a_second_object_gives_the_same_bits_and_draws_nothing(reward, batch, checkpoints):
-    state = torch.random.get_rng_state()
-    again = make(reward.card.name, checkpoints)
-    again.load()
-    np.testing.assert_array_equal(again.score(*batch), reward.score(*batch))
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_a_png_scores_as_the_image_it_was_written_from(reward, batch):
-    images, prompts = batch
-    read = []
-    for image in images:
-        stream = io.BytesIO()
-        image.save(stream, "PNG")
-        read.append(Image.open(stream))
-    np.testing.assert_array_equal(reward.score(read, prompts), reward.score(images, prompts))
-
-
-def test_images_without_prompts_are_refused(reward, batch):
-    images, prompts = batch
-    with pytest.raises(UserError, match="7 images and 6 prompts"):
-        reward.score(images, prompts[:6])
-
-
-def test_the_prompt_matters_exactly_where_the_card_says_so(reward, batch):
-    images, prompts = batch
-    moved = reward.score(images[:1] * 2, [prompts[0], prompts[1]])
-    assert (moved[0] != moved[1]) == (reward.card.text is not None)
+def test_every_picture_has_a_score_of_its_own(reward, batch):
+    assert len(set(reward.score(*batch).tolist())) == COUNT
 
 
 def test_signature_names_what_was_computed(reward, checkpoints):
@@ -324,34 +273,101 @@ def test_tampered_shipped_weights_are_refused(name, tmp_path, monkeypatch):
         REWARDS.get(name)().load()
 
 
-PLUGIN = """
-import numpy as np
-from bench.rewards.base import Card, Reward
+class Red(Reward):
+    """Without fault; those that follow have one each."""
 
-class Brightness(Reward):
     card = Card(
-        name="brightness", scale="mean of 0-255", range=(0, 255), weights=(),
-        preprocessing="grey", text=None, trained_on=(), licence="MIT", origin="rule",
-    )
+        name="red", scale="red of 0-255", range=(0, 255), weights=(), preprocessing="none",
+        text=None, dtype="float64", trained_on=(), licence="MIT", origin="rule",
+    )  # fmt: skip
 
     def load(self):
         pass
 
     def score(self, images, prompts):
-        return np.array([np.mean(image.convert("L")) for image in images], dtype=np.float32)
-"""
+        check_lengths(images, prompts)
+        return np.float32([np.asarray(image)[..., 0].mean() for image in images])
 
 
-def test_a_reward_of_another_package_is_found_by_its_entry_point(tmp_path, monkeypatch):
-    info = tmp_path / "brightness-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[dpo_bench.rewards]\nbrightness = shine:Brightness\n")
-    (tmp_path / "shine.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(REWARDS, "_loaded", {})
-    assert "brightness" in REWARDS.names()
-    reward = REWARDS.get("brightness")()
-    white = Image.new("RGB", (8, 8), (255, 255, 255))
-    np.testing.assert_array_equal(reward.score([white], [""]), np.float32([255]))
-    assert reward.signature.startswith("brightness|rule|mean of 0-255|float32|")
+class Wide(Red):
+    def score(self, images, prompts):
+        return super().score(images, prompts).astype(np.float64)
+
+
+class Undefined(Red):
+    def score(self, images, prompts):
+        return super().score(images, prompts) + np.float32("nan")
+
+
+class Relative(Red):
+    def score(self, images, prompts):
+        scores = super().score(images, prompts)
+        return scores - scores.mean() if len(images) else scores
+
+
+class Placed(Red):
+    def score(self, images, prompts):
+        return super().score(images, prompts) + np.arange(len(images), dtype=np.float32) % 3
+
+
+class Noisy(Red):
+    def score(self, images, prompts):
+        return super().score(images, prompts) + np.random.rand()  # noqa: NPY002
+
+
+class Drawing(Red):
+    def score(self, images, prompts):
+        torch.rand(1)
+        return super().score(images, prompts)
+
+
+class Lax(Red):
+    def score(self, images, prompts):
+        return super().score(images, [""] * len(images))
+
+
+class Reading(Red):
+    def score(self, images, prompts):
+        return super().score(images, prompts) + np.float32([len(p) for p in prompts])
+
+
+class Deaf(Red):
+    card = Red.card.model_copy(update={"text": "the whole prompt"})
+
+
+class Nameless(Red):
+    signature = "red|rule|red of 0-255|float64|0123456789ab"
+
+
+class Half(Red):
+    dtypes = ("float32", "float16")
+    card = Red.card.model_copy(update={"dtype": "float32"})
+
+    def score(self, images, prompts):
+        scores = super().score(images, prompts)
+        return scores * np.float32("nan") if self.card.dtype == "float16" else scores
+
+
+FAULTS = {
+    Wide: "float32.7. from score.., got float64.7.",
+    Undefined: "finite scores",
+    Relative: "same scores one image at a time",
+    Placed: "same scores one image at a time",
+    Noisy: "one image at a time",
+    Drawing: "random states left alone",
+    Lax: "a UserError for 7 images and 6 prompts: call check_lengths",
+    Reading: "card.text is None, but prompts change the score",
+    Deaf: "card.text is 'the whole prompt', but prompts do not change the score",
+    Nameless: "another signature with another version of the card",
+    Half: "finite scores in float16",
+}
+
+
+def test_a_faultless_reward_passes_every_check():
+    check(Red)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_is_found_and_told(fault):
+    with pytest.raises(AssertionError, match=FAULTS[fault]):
+        check(fault)

@@ -77,6 +77,12 @@ def test_it_scores_beside_a_built_in_reward(installed: Path, pictures: Path) -> 
     assert json.loads(done.stdout)["rewards"][0]["signature"].startswith("colourfulness|rule|M of")
 
 
+def test_it_passes_the_checks_that_every_reward_must(installed: Path) -> None:
+    code = "from bench.rewards import REWARDS; from bench.rewards.conformance import check; "
+    done = python("-c", code + "check(REWARDS.get('colourfulness'))", beside=installed)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("claimed", ["colourfulness", "oracle"])
 def test_two_packages_cannot_claim_one_name(
     installed: Path,

@@ -1,13 +1,16 @@
 """Everything a spec can name."""
 
+import inspect
 from typing import Any, TypeVar
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from bench import prompts, spec
 from bench.cli import print_json
 from bench.rewards import REWARDS
+from bench.rewards.weights import Weights
 from trainers.backbones import BACKBONES
 from trainers.errors import UserError
 from trainers.objectives import OBJECTIVES
@@ -43,17 +46,24 @@ def catalogue(kind: str | None) -> dict[str, Rows]:
 
 
 def _reward(name: str) -> dict[str, Any]:
-    card = REWARDS.get(name).card
+    kind = REWARDS.get(name)
+    card = kind.card
     return {
         "name": name,
+        "what it is": (inspect.getdoc(kind) or "-").partition("\n")[0],
         "direction": card.direction,
         "scale": card.scale,
         "range": f"{card.range[0]:g} to {card.range[1]:g}",
         "size": f"{card.parameters / 1e6:.1f} M" if card.parameters else "-",
+        "weights": ", ".join(_place(source) for source in card.weights) or "-",
         "origin": card.origin,
         "trained_on": ", ".join(card.trained_on) or "-",
         "licence": card.licence,
     }
+
+
+def _place(source: Weights) -> str:
+    return f"{source.id}@{source.revision[:7]}" if source.revision else source.id
 
 
 def _settings(registry: Registry[type[S]]) -> Rows:
@@ -74,16 +84,34 @@ def _prompts(name: str) -> dict[str, Any]:
     return {"name": name, "prompts": len(loaded.items), "split": loaded.split}
 
 
-def print_catalogue(entries: dict[str, Rows], as_json: bool) -> None:
-    """Print what :func:`catalogue` gave."""
+_WIDE = ("what it is", "weights")
+"""Columns that a terminal has no room for."""
+
+
+def markdown(rows: Rows) -> str:
+    """A table of what :func:`catalogue` gave for one kind."""
+    head = list(rows[0])
+    cells = [[str(value).replace("|", "\\|") for value in row.values()] for row in rows]
+    lines = [head, ["---"] * len(head), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def print_catalogue(entries: dict[str, Rows], as_json: bool, as_markdown: bool = False) -> None:
+    """Print what :func:`catalogue` gave; a terminal is not shown the widest columns."""
     if as_json:
         print_json(entries)
+        return
+    if as_markdown:
+        title = "## {}\n\n" if len(entries) > 1 else ""
+        parts = [title.format(kind) + markdown(rows) for kind, rows in entries.items()]
+        typer.echo("\n\n".join(parts))
         return
     console = Console()
     for kind, rows in entries.items():
         table = Table(title=kind, title_justify="left", title_style="italic")
-        for column in rows[0]:
+        columns = [column for column in rows[0] if column not in _WIDE]
+        for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
+            table.add_row(*(str(row[column]) for column in columns))
         console.print(table)

@@ -203,11 +203,12 @@ def table(
 def list_plugins(
     kind: Annotated[str | None, typer.Argument(help="rewards, objectives, specs, ...")] = None,
     as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> int:
     """Show what can be named in a spec."""
     from bench.catalogue import catalogue, print_catalogue
 
-    print_catalogue(catalogue(kind), as_json)
+    print_catalogue(catalogue(kind), as_json, as_markdown)
     return 0
 
 

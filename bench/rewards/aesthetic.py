@@ -71,7 +71,7 @@ class Aesthetic(TowerReward):
 
 
 class MiniAesthetic(Aesthetic):
-    """The same, trained on simulated ratings of the miniature world's craft."""
+    """Aesthetic on the miniature CLIP, trained on simulated ratings of the world's craft."""
 
     card = Aesthetic.card.model_copy(
         update={

@@ -37,10 +37,11 @@ known to this project, so they are recorded when they are first seen."""
 
 
 class CLIPScore(TowerReward):
-    """``100 * cosine`` of image and prompt (Hessel et al. 2021, without their factor and clipping).
+    """CLIP score by ViT-L/14 of OpenAI (Hessel et al. 2021, without their factor and clipping).
 
-    ViT-L/14 of OpenAI. Many preference-optimisation papers use ViT-H/14 of LAION instead, which is
-    :class:`CLIPScoreH14`: its values are on another level and must not be compared with these.
+    ``100 * cosine`` of image and prompt. Many preference-optimisation papers use ViT-H/14 of LAION
+    instead, which is :class:`CLIPScoreH14`: its values are on another level and must not be
+    compared with these.
     """
 
     card = Card(
@@ -63,7 +64,7 @@ class CLIPScore(TowerReward):
 
 
 class CLIPScoreH14(CLIPScore):
-    """The same by ViT-H/14 of LAION, as open_clip computes it: the CLIP score of most papers.
+    """CLIP score by ViT-H/14 of LAION, as open_clip computes it: the CLIP score of most papers.
 
     Prompts are cleaned as open_clip does.
     """
@@ -85,7 +86,7 @@ class CLIPScoreH14(CLIPScore):
 
 
 class MiniCLIPScore(CLIPScore):
-    """The same on a CLIP model that was trained from nothing on the miniature world."""
+    """CLIP score by a model that was trained from nothing on the miniature world."""
 
     card = CLIPScore.card.model_copy(
         update={

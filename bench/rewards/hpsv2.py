@@ -36,11 +36,12 @@ CHECKPOINTS = Weights(
 
 
 class HPSv2(TowerReward):
-    """The bare ``cosine`` of image and prompt (Wu et al. 2023): about 0.2 to 0.35.
+    """HPSv2 (Wu et al. 2023) with version 2.1 of the weights: about 0.2 to 0.35.
 
-    Version 2.1 of the weights, which the package's benchmark uses. Tables print 100 times it. The
-    two versions are on different levels and must never share a column: by the authors' tables
-    SDXL 0.9 scores 30.63 with 2.1 and 27.73 with 2.0, SD1.4 25.35 and 26.95.
+    The bare ``cosine`` of image and prompt. The package's benchmark uses this version, and its
+    tables print 100 times the cosine. The two versions are on different levels and must never share
+    a column: by the authors' tables SDXL 0.9 scores 30.63 with 2.1 and 27.73 with 2.0, SD1.4 25.35
+    and 26.95.
     """
 
     card = Card(
@@ -70,7 +71,7 @@ class HPSv2(TowerReward):
 
 
 class HPSv20(HPSv2):
-    """The same with version 2.0 of the weights, which the package's ``score`` uses by default."""
+    """HPSv2 with version 2.0 of the weights, which the package's ``score`` uses by default."""
 
     card = HPSv2.card.model_copy(
         update={
@@ -85,7 +86,7 @@ class HPSv20(HPSv2):
 
 
 class MiniHPSv2(HPSv2):
-    """The same, fine-tuned from the miniature CLIP on simulated rankings of the world."""
+    """HPSv2 fine-tuned from the miniature CLIP on simulated rankings of the world."""
 
     card = HPSv2.card.model_copy(
         update={

@@ -114,7 +114,7 @@ class ImageReward(Reward):
 
 
 class MiniImageReward(ImageReward):
-    """The same, trained on simulated rankings of the miniature world."""
+    """ImageReward trained on simulated rankings of the miniature world."""
 
     card = ImageReward.card.model_copy(
         update={

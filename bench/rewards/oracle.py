@@ -13,7 +13,7 @@ from trainers.errors import UserError
 
 
 class Oracle(Reward):
-    """Score in [0, 1]: how well an image fits its caption, and how cleanly it is made."""
+    """Truth of the miniature world: how well an image fits its caption, how cleanly it is made."""
 
     card = Card(
         name="oracle",

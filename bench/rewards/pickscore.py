@@ -14,12 +14,13 @@ from bench.rewards.weights import Weights
 
 
 class PickScore(TowerReward):
-    """``exp(logit_scale) * cosine`` of image and prompt (Kirstain et al. 2023): about 19 to 23.
+    """PickScore v1 (Kirstain et al. 2023): about 19 to 23.
 
-    The softmax of two scores is the probability that the first image is preferred. Some papers
-    print the bare cosine (0.19 to 0.23) or 100 times it. The tokenizer is that of LAION's
-    ViT-H/14, from which the model was fine-tuned. The revision and the hash are as several
-    public projects record them; that of the config is recorded when it is first seen.
+    ``exp(logit_scale) * cosine`` of image and prompt. The softmax of two scores is the probability
+    that the first image is preferred. Some papers print the bare cosine (0.19 to 0.23) or 100 times
+    it. The tokenizer is that of LAION's ViT-H/14, from which the model was fine-tuned. The revision
+    and the hash are as several public projects record them; that of the config is recorded when it
+    is first seen.
     """
 
     card = Card(
@@ -54,7 +55,7 @@ class PickScore(TowerReward):
 
 
 class MiniPickScore(PickScore):
-    """The same, fine-tuned from the miniature CLIP on simulated preferences of the world."""
+    """PickScore fine-tuned from the miniature CLIP on simulated preferences of the world."""
 
     card = PickScore.card.model_copy(
         update={

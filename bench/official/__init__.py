@@ -1,0 +1,1 @@
+"""The published packages of HPSv2 and ImageReward, in an environment of their own."""

@@ -1,0 +1,238 @@
+"""Scores with the published packages. Runs in their environment, on what that holds alone.
+
+Reads one JSON object a line, ``{"reward": name, "images": [paths], "prompts": [texts]}``, and
+answers each with one line, ``{"scores": [numbers]}`` or ``{"error": text}``. Whatever the packages
+print goes to standard error.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import tempfile
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HPS_FILES = {"hpsv2.0": "HPS_v2_compressed.pt", "hpsv2.1": "HPS_v2.1_compressed.pt"}
+KEPT = []
+
+
+def mend_torchvision():
+    """Make torchvision importable beside a torch without CUDA.
+
+    The published wheel needs the libraries of CUDA for its compiled operators. Without them its
+    import ends at the first operator for which it registers a shape function; declaring the two
+    operators concerned is enough. Nothing here calls them. A torchvision that imports is left as
+    it is.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "operator torchvision::nms does not exist" not in str(error):
+            raise
+        import torch
+
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define(
+            "qnms(Tensor dets, Tensor scores, float iou_threshold, float dets_scale, "
+            "int dets_zero_point) -> Tensor"
+        )
+        KEPT.append(library)  # its declarations end with it
+        importlib.import_module("torchvision")
+
+
+class HPSv2:
+    """hpsv2's own ``img_score.score``, with a local checkpoint and no download.
+
+    The package first fills a ViT-H/14 with LAION's weights, several gigabytes from the Hub, and
+    then overwrites every one of them, strictly, with the checkpoint. Only the first step is left
+    out, by asking the package's own constructor for no pretrained weights.
+    """
+
+    def __init__(self, name: str, files: dict[str, str], device: str) -> None:
+        """Take the checkpoint; it is read anew at each call of the package's function."""
+        from hpsv2 import img_score
+
+        create = img_score.create_model_and_transforms
+
+        def without_download(model: str, pretrained: str, **options: Any):
+            return create(model, None, **options)
+
+        if "config.json" in files:
+            _resize_clip(json.loads(Path(files["config.json"]).read_text()))
+        img_score.create_model_and_transforms = without_download
+        img_score.device = device
+        self.package = img_score
+        self.checkpoint = files[HPS_FILES[name]]
+
+    def score(self, images: list[str], prompts: list[str]) -> list[float]:
+        """One call of the package for each prompt, with all images of it."""
+        groups: dict[str, list[int]] = {}
+        for index, prompt in enumerate(prompts):
+            groups.setdefault(prompt, []).append(index)
+        scores = [0.0] * len(images)
+        for prompt, indices in groups.items():
+            given = self.package.score([images[i] for i in indices], prompt, cp=self.checkpoint)
+            for index, value in zip(indices, given, strict=True):
+                scores[index] = float(value)
+        return scores
+
+
+class ImageReward:
+    """image-reward's own ``ImageReward.score``, one image at a time.
+
+    The package asks the Hub for the tokenizer ``bert-base-uncased``. Here it finds a folder of
+    that name, with the vocabulary that the file tokenizer.json of that repository holds.
+    """
+
+    def __init__(self, name: str, files: dict[str, str], device: str) -> None:
+        """Load the model with the package's ``load``."""
+        package = importlib.import_module("ImageReward")
+        if "config.json" in files:
+            _resize_blip(json.loads(Path(files["config.json"]).read_text()))
+        with tempfile.TemporaryDirectory() as folder:
+            _write_vocabulary(Path(files["tokenizer.json"]), Path(folder) / "bert-base-uncased")
+            before = Path.cwd()
+            os.chdir(folder)
+            try:
+                self.model = package.load(
+                    files["ImageReward.pt"], device=device, med_config=files["med_config.json"]
+                )
+            finally:
+                os.chdir(before)
+        self._refuse_missing(files["ImageReward.pt"])
+
+    def _refuse_missing(self, path: str) -> None:
+        """The package loads without a word what lacks tensors, which would stay random."""
+        import torch
+
+        present = torch.load(path, map_location="meta", weights_only=True)
+        used = ("blip.visual_encoder.", "blip.text_encoder.", "mlp.")
+        needed = [n for n, _ in self.model.named_parameters() if n.startswith(used)]
+        missing = [name for name in needed if name not in present]
+        if missing:
+            raise ValueError(f"{path} lacks {len(missing)} tensors, such as {missing[0]}")
+
+    def score(self, images: list[str], prompts: list[str]) -> list[float]:
+        """One call of the package for each image."""
+        import torch
+
+        with torch.inference_mode():
+            pairs = zip(prompts, images, strict=True)
+            return [float(self.model.score(prompt, image)) for prompt, image in pairs]
+
+
+def _resize_clip(config: dict[str, Any]) -> None:
+    """Let hpsv2's name ViT-H-14 mean the architecture of a transformers ``CLIPConfig``."""
+    from hpsv2.src.open_clip import factory
+
+    vision, text = config["vision_config"], config["text_config"]
+    factory._MODEL_CONFIGS["ViT-H-14"] = {
+        "embed_dim": config["projection_dim"],
+        "vision_cfg": {
+            "image_size": vision["image_size"],
+            "patch_size": vision["patch_size"],
+            "width": vision["hidden_size"],
+            "layers": vision["num_hidden_layers"],
+            "head_width": vision["hidden_size"] // vision["num_attention_heads"],
+            "mlp_ratio": vision["intermediate_size"] / vision["hidden_size"],
+        },
+        "text_cfg": {
+            "context_length": text["max_position_embeddings"],
+            "vocab_size": text["vocab_size"],
+            "width": text["hidden_size"],
+            "heads": text["num_attention_heads"],
+            "layers": text["num_hidden_layers"],
+        },
+    }
+
+
+def _resize_blip(config: dict[str, Any]) -> None:
+    """Let image-reward's ViT and its head have the sizes of ``config``.
+
+    ``{"vision": ..., "text": ...}`` in the words of transformers' Blip; the text encoder has its
+    sizes from med_config.json in any case.
+    """
+    package = importlib.import_module("ImageReward.ImageReward")
+    blip = importlib.import_module("ImageReward.models.BLIP.blip_pretrain")
+    vit = importlib.import_module("ImageReward.models.BLIP.vit")
+    vision, head = config["vision"], package.MLP
+
+    def create_vit(*_: Any):
+        model = vit.VisionTransformer(
+            img_size=vision["image_size"],
+            patch_size=vision["patch_size"],
+            embed_dim=vision["hidden_size"],
+            depth=vision["num_hidden_layers"],
+            num_heads=vision["num_attention_heads"],
+            mlp_ratio=vision["intermediate_size"] / vision["hidden_size"],
+        )
+        return model, vision["hidden_size"]
+
+    blip.create_vit = create_vit
+    package.MLP = lambda _: head(config["text"]["hidden_size"])
+
+
+def _write_vocabulary(tokenizer: Path, folder: Path) -> None:
+    ids = json.loads(tokenizer.read_text(encoding="utf-8"))["model"]["vocab"]
+    words = sorted(ids, key=ids.__getitem__)
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+
+
+def check() -> dict[str, str]:
+    """Import both packages; versions by name."""
+    mend_torchvision()
+    for module in ("hpsv2.img_score", "ImageReward"):
+        importlib.import_module(module)
+    names = ("hpsv2", "image-reward", "torch", "torchvision", "transformers")
+    return {name: version(name) for name in names}
+
+
+def serve(files: dict[str, str], device: str, answers) -> None:
+    """Answer the lines of standard input until it ends."""
+    mend_torchvision()
+    scorers: dict[str, Any] = {}
+    for line in sys.stdin:
+        try:
+            request = json.loads(line)
+            name = request["reward"]
+            if name not in scorers:
+                kind = ImageReward if name == "imagereward" else HPSv2
+                scorers[name] = kind(name, files, device)
+            answer = {"scores": scorers[name].score(request["images"], request["prompts"])}
+        except Exception as error:  # told to the caller, who raises it
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Command line: ``--check``, or ``--files JSON --device DEVICE`` to serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="import the packages, print versions")
+    parser.add_argument("--files", type=json.loads, default={}, help="paths by name, as JSON")
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    # Before anything is imported: libraries print, and standard output is for answers alone.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if given.check:
+        answers.write(json.dumps(check()) + "\n")
+        answers.flush()
+    else:
+        serve(given.files, given.device, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -93,9 +93,13 @@ class ImageReward:
 
     def __init__(self, name: str, files: dict[str, str], device: str) -> None:
         """Load the model with the package's ``load``."""
+        import torch
+
         package = importlib.import_module("ImageReward")
-        if "config.json" in files:
-            _resize_blip(json.loads(Path(files["config.json"]).read_text()))
+        content = torch.load(files["ImageReward.pt"], map_location="meta", weights_only=True)
+        shapes = {name: tuple(tensor.shape) for name, tensor in content.items()}
+        text = json.loads(Path(files["med_config.json"]).read_text())
+        _resize_blip(shapes, text["hidden_size"])
         with tempfile.TemporaryDirectory() as folder:
             _write_vocabulary(Path(files["tokenizer.json"]), Path(folder) / "bert-base-uncased")
             before = Path.cwd()
@@ -106,18 +110,11 @@ class ImageReward:
                 )
             finally:
                 os.chdir(before)
-        self._refuse_missing(files["ImageReward.pt"])
-
-    def _refuse_missing(self, path: str) -> None:
-        """The package loads without a word what lacks tensors, which would stay random."""
-        import torch
-
-        present = torch.load(path, map_location="meta", weights_only=True)
+        # The package loads without a word what lacks tensors, which would stay random.
         used = ("blip.visual_encoder.", "blip.text_encoder.", "mlp.")
-        needed = [n for n, _ in self.model.named_parameters() if n.startswith(used)]
-        missing = [name for name in needed if name not in present]
-        if missing:
-            raise ValueError(f"{path} lacks {len(missing)} tensors, such as {missing[0]}")
+        needed = [name for name, _ in self.model.named_parameters() if name.startswith(used)]
+        if missing := [name for name in needed if name not in shapes]:
+            raise ValueError(f"ImageReward.pt lacks {len(missing)} tensors, such as {missing[0]}")
 
     def score(self, images: list[str], prompts: list[str]) -> list[float]:
         """One call of the package for each image."""
@@ -129,59 +126,63 @@ class ImageReward:
 
 
 def _resize_clip(config: dict[str, Any]) -> None:
-    """Let hpsv2's name ViT-H-14 mean the architecture of a transformers ``CLIPConfig``."""
+    """Let hpsv2's name ViT-H-14 mean the architecture of a transformers ``CLIPConfig``.
+
+    For tests; the published config says what the package's own does, which then stays.
+    """
     from hpsv2.src.open_clip import factory
 
     vision, text = config["vision_config"], config["text_config"]
-    factory._MODEL_CONFIGS["ViT-H-14"] = {
+    asked = {
         "embed_dim": config["projection_dim"],
         "vision_cfg": {
-            "image_size": vision["image_size"],
+            "image_size": vision.get("image_size", 224),
             "patch_size": vision["patch_size"],
             "width": vision["hidden_size"],
             "layers": vision["num_hidden_layers"],
             "head_width": vision["hidden_size"] // vision["num_attention_heads"],
-            "mlp_ratio": vision["intermediate_size"] / vision["hidden_size"],
         },
         "text_cfg": {
-            "context_length": text["max_position_embeddings"],
-            "vocab_size": text["vocab_size"],
+            "context_length": text.get("max_position_embeddings", 77),
+            "vocab_size": text.get("vocab_size", 49408),
             "width": text["hidden_size"],
             "heads": text["num_attention_heads"],
             "layers": text["num_hidden_layers"],
         },
     }
+    if factory._MODEL_CONFIGS["ViT-H-14"] != asked:
+        factory._MODEL_CONFIGS["ViT-H-14"] = asked
 
 
-def _resize_blip(config: dict[str, Any]) -> None:
-    """Let image-reward's ViT and its head have the sizes of ``config``.
+def _resize_blip(shapes: dict[str, tuple[int, ...]], text_width: int) -> None:
+    """Let image-reward's ViT and head have other sizes than the published ones. For tests.
 
-    ``{"vision": ..., "text": ...}`` in the words of transformers' Blip; the text encoder has its
-    sizes from med_config.json in any case.
+    The text encoder has its sizes from med_config.json in any case.
     """
+    width, _, patch, _ = shapes["blip.visual_encoder.patch_embed.proj.weight"]
+    if (width, patch, text_width) == (1024, 16, 768):
+        return
     package = importlib.import_module("ImageReward.ImageReward")
     blip = importlib.import_module("ImageReward.models.BLIP.blip_pretrain")
     vit = importlib.import_module("ImageReward.models.BLIP.vit")
-    vision, head = config["vision"], package.MLP
+    depth = len({name.split(".")[3] for name in shapes if ".visual_encoder.blocks." in name})
+    head = package.MLP
 
-    def create_vit(*_: Any):
+    def create_vit(_: str, side: int, *__: Any):
         model = vit.VisionTransformer(
-            img_size=vision["image_size"],
-            patch_size=vision["patch_size"],
-            embed_dim=vision["hidden_size"],
-            depth=vision["num_hidden_layers"],
-            num_heads=vision["num_attention_heads"],
-            mlp_ratio=vision["intermediate_size"] / vision["hidden_size"],
+            img_size=side, patch_size=patch, embed_dim=width, depth=depth, num_heads=width // 64
         )
-        return model, vision["hidden_size"]
+        return model, width
 
     blip.create_vit = create_vit
-    package.MLP = lambda _: head(config["text"]["hidden_size"])
+    package.MLP = lambda _: head(text_width)
 
 
 def _write_vocabulary(tokenizer: Path, folder: Path) -> None:
     ids = json.loads(tokenizer.read_text(encoding="utf-8"))["model"]["vocab"]
     words = sorted(ids, key=ids.__getitem__)
+    if [ids[word] for word in words] != list(range(len(words))):
+        raise ValueError(f"{tokenizer}: the numbers of the vocabulary have gaps")
     folder.mkdir()
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')

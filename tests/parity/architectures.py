@@ -10,89 +10,98 @@ from typing import Any
 import numpy as np
 
 State = dict[str, np.ndarray]
+Config = dict[str, Any]
 
 CLIP_WORDS = 49408
 BERT_WORDS = 30524
-_TEXT = {
-    "hidden_size": 64,
-    "intermediate_size": 256,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 2,
-    "max_position_embeddings": 77,
-    "vocab_size": CLIP_WORDS,
-    "hidden_act": "gelu",
-    "bos_token_id": 49406,
-    "eos_token_id": 49407,
-}
-_VISION = {
-    "hidden_size": 64,
-    "intermediate_size": 256,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 3,
-    "image_size": 224,
-    "patch_size": 32,
-    "hidden_act": "gelu",
-}
-VIT_H: dict[str, Any] = {
-    "model_type": "clip",
-    "projection_dim": 48,
-    "text_config": _TEXT,
-    "vision_config": _VISION,
-}
-"""Stands for ViT-H/14, as a transformers ``CLIPConfig``."""
-# OpenAI's package takes 64 channels for one head. The eos_token_id of 2 is in its published config.
-VIT_L: dict[str, Any] = {
-    "model_type": "clip",
-    "projection_dim": 768,
-    "text_config": _TEXT
-    | {
-        "hidden_size": 128,
-        "intermediate_size": 512,
-        "num_attention_heads": 2,
-        "hidden_act": "quick_gelu",
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-    },
-    "vision_config": _VISION
-    | {
-        "hidden_size": 128,
-        "intermediate_size": 512,
-        "num_attention_heads": 2,
-        "hidden_act": "quick_gelu",
-    },
-}
-"""Stands for OpenAI's ViT-L/14: other activation, and 768 features for the aesthetic head."""
-BLIP: dict[str, Any] = {
-    "vision": {
-        "hidden_size": 64,
-        "intermediate_size": 256,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-        "image_size": 224,
-        "patch_size": 32,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,
-    },
-    "text": {
-        "hidden_size": 96,
-        "intermediate_size": 192,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-        "vocab_size": BERT_WORDS,
-        "max_position_embeddings": 512,
-        "encoder_hidden_size": 64,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "pad_token_id": 0,
-    },
-}
-"""Stands for ImageReward's BLIP, in the words of transformers' Blip."""
+
+
+def _clip(
+    vision: tuple[int, int, int, int], text: tuple[int, int, int], width: int, act: str
+) -> dict[str, Any]:
+    """A transformers ``CLIPConfig``.
+
+    Args:
+        vision: Width, heads, layers and patch of the image model.
+        text: Width, heads and layers of the text model.
+        width: Number of features.
+        act: Activation. The published config of the models with quick_gelu says that the text
+            ends with token 2, which transformers takes for the token of the largest number.
+    """
+    return {
+        "model_type": "clip",
+        "projection_dim": width,
+        "text_config": {
+            "hidden_size": text[0],
+            "intermediate_size": 4 * text[0],
+            "num_attention_heads": text[1],
+            "num_hidden_layers": text[2],
+            "max_position_embeddings": 77,
+            "vocab_size": CLIP_WORDS,
+            "hidden_act": act,
+            "bos_token_id": 0 if act == "quick_gelu" else 49406,
+            "eos_token_id": 2 if act == "quick_gelu" else 49407,
+        },
+        "vision_config": {
+            "hidden_size": vision[0],
+            "intermediate_size": 4 * vision[0],
+            "num_attention_heads": vision[1],
+            "num_hidden_layers": vision[2],
+            "image_size": 224,
+            "patch_size": vision[3],
+            "hidden_act": act,
+        },
+    }
+
+
+def _blip(vision: tuple[int, int, int, int], text: tuple[int, int, int, int]) -> dict[str, Any]:
+    """ImageReward's BLIP; ``text`` is width, heads, layers and inner width of the text model."""
+    return {
+        "vision": {
+            "hidden_size": vision[0],
+            "intermediate_size": 4 * vision[0],
+            "num_attention_heads": vision[1],
+            "num_hidden_layers": vision[2],
+            "image_size": 224,
+            "patch_size": vision[3],
+        },
+        "text": {
+            "hidden_size": text[0],
+            "intermediate_size": text[3],
+            "num_attention_heads": text[1],
+            "num_hidden_layers": text[2],
+            "vocab_size": BERT_WORDS,
+            "max_position_embeddings": 512,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-12,
+            "pad_token_id": 0,
+        },
+    }
+
+
+def _each(h14: Config, l14: Config, blip: Config) -> dict[str, Config]:
+    """Architectures by reward, of those of ViT-H/14, ViT-L/14 and BLIP."""
+    of_h = dict.fromkeys(("clip-h14", "pickscore", "hpsv2.0", "hpsv2.1"), h14)
+    return {"clip": l14, **of_h, "aesthetic": l14, "imagereward": blip}
+
+
+# OpenAI's package, BLIP and its text model take 64 channels for one head. The aesthetic head
+# reads 768 features.
+SMALL = _each(
+    _clip((64, 4, 3, 32), (64, 4, 2), 48, "gelu"),
+    _clip((128, 2, 3, 32), (128, 2, 2), 768, "quick_gelu"),
+    _blip((128, 2, 2, 32), (96, 4, 2, 192)),
+)
+FULL = _each(
+    _clip((1280, 16, 32, 14), (1024, 16, 24), 1024, "gelu"),
+    _clip((1024, 16, 24, 14), (768, 12, 12), 768, "quick_gelu"),
+    _blip((1024, 16, 24, 16), (768, 12, 12, 3072)),
+)
 
 
 def med_config(config: dict[str, Any]) -> dict[str, Any]:
     """The content of med_config.json, in the keys of the published file."""
-    text = {k: v for k, v in config["text"].items() if k != "encoder_hidden_size"}
-    return text | {
+    return config["text"] | {
         "architectures": ["BertModel"],
         "attention_probs_dropout_prob": 0.1,
         "hidden_dropout_prob": 0.1,
@@ -111,7 +120,7 @@ def weights(shapes: dict[str, tuple[int, ...]], salt: str) -> State:
 
 def _tensor(name: str, shape: tuple[int, ...], salt: str) -> np.ndarray:
     if name == "logit_scale":
-        return np.float32(np.float16(math.log(100)))
+        return np.array(np.float16(math.log(100)), np.float32)
     seed = int.from_bytes(hashlib.sha256(f"{salt}/{name}".encode()).digest()[:8], "big")
     draw = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, dtype=np.float32)
     values = draw * _spread(name, shape)
@@ -218,7 +227,7 @@ def head_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def imagereward_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Tensors of ImageReward.pt, for an architecture of the words of :data:`BLIP`."""
+    """Tensors of ImageReward.pt, for an architecture of :func:`_blip`."""
     vision, text = config["vision"], config["text"]
     v, t, patch = vision["hidden_size"], text["hidden_size"], vision["patch_size"]
     eyes, words = "blip.visual_encoder", "blip.text_encoder"

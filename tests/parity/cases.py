@@ -42,6 +42,7 @@ PROMPTS = {
     "mojibake": "caf\u00c3\u00a9 with the cat\u00e2\u20ac\u2122s milk",
     "end": "a cat <|endoftext|> and a dog",
     "other-end": "a cat <end_of_text> and a dog <start_of_text>",
+    "added": "a cat [ENC] on a table [DEC]",
     "brackets": "a [MASK] and a cat [SEP] on a table [UNK]",
     "zero-width": "a c\u200bat\u00a0on \u00ada table\u3000now",
 }

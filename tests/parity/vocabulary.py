@@ -21,7 +21,8 @@ _WORDS = (
 _LETTERS = (
     string.ascii_lowercase
     + string.digits
-    + "\u043a\u043e\u0448\u0430\u03bf\u03b4\u03c5\u03c3\u03c2\u03b5\u00b2\u00df\u00a3\u00e2\ufb01\uff46"
+    + "\u043a\u043e\u0448\u0430\u03bf\u03b4\u03c5\u03c3\u03c2\u03b5"
+    + "\u00b2\u00df\u00a3\u00e2\ufb01\uff46"
 )
 _ENDS = "##s ##ing ##ed ##er ##ly ##tion ##th ##on ##en ##ro ##naut ##ight"
 
@@ -51,7 +52,7 @@ def clip_tokenizer() -> dict[str, Any]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_special(49406, START, True), _special(49407, END, False)],
+        "added_tokens": [_special(49406, START, True), _special(49407, END, True)],
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
@@ -69,7 +70,12 @@ def clip_tokenizer() -> dict[str, Any]:
                     "behavior": "Removed",
                     "invert": True,
                 },
-                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True},
+                {
+                    "type": "ByteLevel",
+                    "add_prefix_space": False,
+                    "trim_offsets": True,
+                    "use_regex": True,
+                },
             ],
         },
         "post_processor": {
@@ -87,6 +93,8 @@ def clip_tokenizer() -> dict[str, Any]:
             "continuing_subword_prefix": "",
             "end_of_word_suffix": "</w>",
             "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
             "vocab": clip_ids(),
             "merges": merges(),
         },
@@ -99,7 +107,7 @@ def bert_ids() -> dict[str, int]:
     words += [*_LETTERS, *string.punctuation, *(f"##{x}" for x in _LETTERS)]
     words += _WORDS.split()[1:] + _ENDS.split()
     words += list("\u732b\u201c\u201d\u2019\u2014\u2026\u20ac\u2122\u00a9\u2615")
-    return {word: number for number, word in enumerate(words)}
+    return {word: number for number, word in enumerate(dict.fromkeys(words))}
 
 
 def bert_tokenizer() -> dict[str, Any]:

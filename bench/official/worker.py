@@ -14,13 +14,13 @@ import tempfile
 import traceback
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 HPS_FILES = {"hpsv2.0": "HPS_v2_compressed.pt", "hpsv2.1": "HPS_v2.1_compressed.pt"}
-KEPT = []
+KEPT: list[Any] = []
 
 
-def mend_torchvision():
+def mend_torchvision() -> None:
     """Make torchvision importable beside a torch without CUDA.
 
     The published wheel needs the libraries of CUDA for its compiled operators. Without them its
@@ -61,7 +61,7 @@ class HPSv2:
 
         create = img_score.create_model_and_transforms
 
-        def without_download(model: str, pretrained: str, **options: Any):
+        def without_download(model: str, pretrained: str, **options: Any) -> Any:
             return create(model, None, **options)
 
         if "config.json" in files:
@@ -162,13 +162,13 @@ def _resize_blip(shapes: dict[str, tuple[int, ...]], text_width: int) -> None:
     width, _, patch, _ = shapes["blip.visual_encoder.patch_embed.proj.weight"]
     if (width, patch, text_width) == (1024, 16, 768):
         return
-    package = importlib.import_module("ImageReward.ImageReward")
-    blip = importlib.import_module("ImageReward.models.BLIP.blip_pretrain")
+    package: Any = importlib.import_module("ImageReward.ImageReward")
+    blip: Any = importlib.import_module("ImageReward.models.BLIP.blip_pretrain")
     vit = importlib.import_module("ImageReward.models.BLIP.vit")
     depth = len({name.split(".")[3] for name in shapes if ".visual_encoder.blocks." in name})
     head = package.MLP
 
-    def create_vit(_: str, side: int, *__: Any):
+    def create_vit(_: str, side: int, *__: Any) -> tuple[Any, int]:
         model = vit.VisionTransformer(
             img_size=side, patch_size=patch, embed_dim=width, depth=depth, num_heads=width // 64
         )
@@ -194,11 +194,11 @@ def check() -> dict[str, str]:
     mend_torchvision()
     for module in ("hpsv2.img_score", "ImageReward"):
         importlib.import_module(module)
-    names = ("hpsv2", "image-reward", "torch", "torchvision", "transformers")
+    names = ("hpsv2", "image-reward", "torch", "torchvision", "transformers", "pillow")
     return {name: version(name) for name in names}
 
 
-def serve(files: dict[str, str], device: str, answers) -> None:
+def serve(files: dict[str, str], device: str, answers: IO[str]) -> None:
     """Answer the lines of standard input until it ends."""
     mend_torchvision()
     scorers: dict[str, Any] = {}

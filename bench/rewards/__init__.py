@@ -18,6 +18,8 @@ REWARDS: Registry[type[Reward]] = Registry(
         "clip-h14": "bench.rewards.clip:CLIPScoreH14",
         "aesthetic": "bench.rewards.aesthetic:Aesthetic",
         "mini-pickscore": "bench.rewards.pickscore:MiniPickScore",
+        "mini-hpsv2": "bench.rewards.hpsv2:MiniHPSv2",
+        "mini-imagereward": "bench.rewards.imagereward:MiniImageReward",
         "mini-clip": "bench.rewards.clip:MiniCLIPScore",
         "mini-aesthetic": "bench.rewards.aesthetic:MiniAesthetic",
     },

@@ -34,7 +34,8 @@ from bench.rewards.weights import LISTING
 from trainers.errors import UserError
 
 OFFICIAL = ("clip", "clip-h14", "pickscore", "hpsv2.0", "hpsv2.1", "imagereward", "aesthetic")
-WITH_FILES = (*OFFICIAL, "mini-clip", "mini-pickscore", "mini-aesthetic")
+MINIATURE = ("mini-clip", "mini-pickscore", "mini-hpsv2", "mini-imagereward", "mini-aesthetic")
+WITH_FILES = (*OFFICIAL, *MINIATURE)
 COUNT = 7
 
 
@@ -260,7 +261,7 @@ def test_official_weights_are_not_downloaded_unasked(name, tmp_path, monkeypatch
         REWARDS.get(name)().load()
 
 
-@pytest.mark.parametrize("name", [n for n in WITH_FILES if n not in OFFICIAL])
+@pytest.mark.parametrize("name", MINIATURE)
 def test_tampered_shipped_weights_are_refused(name, tmp_path, monkeypatch):
     shipped = REWARDS.get(name)()
     folder = own_folder(shipped, tmp_path / "weights")

@@ -23,7 +23,7 @@ def build(out: Path, seed: int, say: Callable[[str], None]) -> None:
     from bench.mini.build.pairs import make_pairs
     from bench.mini.build.parallel import SHARDS, in_processes
     from bench.mini.build.prompts import USES, write_prompts
-    from bench.mini.build.rewards import RewardSteps, train_rewards
+    from bench.mini.build.rewards.train import RewardSteps, finished, train_rewards
     from bench.mini.build.vae import train_vae
 
     work, weights = out / "work", out / "weights"
@@ -34,8 +34,8 @@ def build(out: Path, seed: int, say: Callable[[str], None]) -> None:
         in_processes(SHARDS, train_vae, base / "vae", work, seed, VAE_STEPS, say)
     if not (base / "model_index.json").exists():
         in_processes(SHARDS, train_diffusion, base, work, seed, DIFFUSION_STEPS, say)
-    if not (weights / "rewards" / "aesthetic").exists():
-        train_rewards(weights / "rewards", work, seed, RewardSteps(), say)
+    if not finished(weights / "rewards"):
+        train_rewards(weights / "rewards", work, base, seed, RewardSteps(), say)
     make_pairs(weights, work, base, seed, PAIRS, SAMPLER_STEPS, GUIDANCE, say)
     write_sums(weights)
     say(f"done: {weights} is what ships as bench/mini/weights, {out / 'prompts'} as prompts")

@@ -17,6 +17,9 @@ REWARDS: Registry[type[Reward]] = Registry(
         "clip": "bench.rewards.clip:CLIPScore",
         "clip-h14": "bench.rewards.clip:CLIPScoreH14",
         "aesthetic": "bench.rewards.aesthetic:Aesthetic",
+        "hpsv2.0-official": "bench.rewards.official:HPSv20Official",
+        "hpsv2.1-official": "bench.rewards.official:HPSv2Official",
+        "imagereward-official": "bench.rewards.official:ImageRewardOfficial",
         "mini-pickscore": "bench.rewards.pickscore:MiniPickScore",
         "mini-hpsv2": "bench.rewards.hpsv2:MiniHPSv2",
         "mini-imagereward": "bench.rewards.imagereward:MiniImageReward",
@@ -30,6 +33,8 @@ GROUPS = {
     "mini": (
         "oracle",
         "mini-pickscore",
+        "mini-hpsv2",
+        "mini-imagereward",
         "mini-clip",
         "mini-aesthetic",
     ),

@@ -46,7 +46,7 @@ class Aesthetic(TowerReward):
         trained_on=("SAC", "LAION-Logos", "AVA", "WIT-400M"),
         licence="Apache-2.0 (head), MIT (CLIP)",
         origin="official",
-        parameters=427_616_513,
+        parameters=428_544_482,
     )
     preprocessing = RESIZE_FIRST
     _head: "Head | None" = None
@@ -85,6 +85,6 @@ class MiniAesthetic(Aesthetic):
             "trained_on": ("mini-world/train",),
             "licence": "as the project",
             "origin": "miniature",
-            "parameters": 0,
+            "parameters": 522_274,
         }
     )

@@ -102,6 +102,6 @@ class MiniCLIPScore(CLIPScore):
             "trained_on": ("mini-world/train",),
             "licence": "as the project",
             "origin": "miniature",
-            "parameters": 0,
+            "parameters": 315_201,
         }
     )

@@ -102,7 +102,7 @@ class MiniHPSv2(HPSv2):
             "trained_on": ("mini-world/train",),
             "licence": "as the project",
             "origin": "miniature",
-            "parameters": 0,
+            "parameters": 315_201,
         }
     )
     model_file = MODEL_FILE

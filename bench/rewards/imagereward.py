@@ -130,7 +130,7 @@ class MiniImageReward(ImageReward):
             "trained_on": ("mini-world/train",),
             "licence": "as the project",
             "origin": "miniature",
-            "parameters": 0,
+            "parameters": 547_553,
         }
     )
     config_file = CONFIG_FILE

@@ -71,6 +71,6 @@ class MiniPickScore(PickScore):
             "trained_on": ("mini-world/train",),
             "licence": "as the project",
             "origin": "miniature",
-            "parameters": 0,
+            "parameters": 315_201,
         }
     )

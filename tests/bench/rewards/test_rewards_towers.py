@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import BlipTextConfig, BlipVisionConfig, CLIPConfig, CLIPModel, CLIPTokenizer
 
 from bench.mini.world import draw_look, render, scenes
+from bench.rewards import GROUPS, REWARDS
 from bench.rewards.aesthetic import Aesthetic, MiniAesthetic
 from bench.rewards.blip import Blip
 from bench.rewards.clip import CLIPScore, CLIPScoreH14, MiniCLIPScore
@@ -182,6 +184,13 @@ def test_cards_state_the_size_of_the_full_model(reward, config):
     with torch.device("meta"):
         model = CLIPModel(config)
     assert reward.card.parameters == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in GROUPS["mini"] if name != "oracle"])
+def test_cards_of_miniatures_state_the_size_of_what_is_loaded(name):
+    files = [p for n, p in REWARDS.get(name)().files.paths.items() if n.endswith(".safetensors")]
+    tensors = [tensor for file in files for tensor in load_file(file).values()]
+    assert REWARDS.get(name).card.parameters == sum(tensor.numel() for tensor in tensors)
 
 
 def test_the_card_of_imagereward_states_the_size_of_the_full_model():

@@ -215,7 +215,7 @@ def test_signature_names_what_was_computed(reward, checkpoints):
 
 
 def test_signatures_differ_between_rewards_and_with_the_card(reward, checkpoints, monkeypatch):
-    others = [make(name, checkpoints) for name in REWARDS.names() if name != reward.card.name]
+    others = [make(name, checkpoints) for name in EVERY if name != reward.card.name]
     assert reward.signature not in {other.signature for other in others}
     before = reward.signature
     monkeypatch.setattr(reward, "card", reward.card.model_copy(update={"version": 2}))

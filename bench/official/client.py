@@ -115,6 +115,7 @@ class Worker:
             _end(self._process)
             raise RuntimeError(self._told(f"gave no answer within {seconds:g} s")) from None
         if line is None:
+            self._answers.put(None)  # for whoever asks again
             _end(self._process)
             raise RuntimeError(self._told(f"ended with code {self._process.returncode}"))
         try:

@@ -80,7 +80,9 @@ class TowerReward(Reward):
 
     def text_features(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """Features of length 1, ``[n, d]``: one forward pass per distinct prompt, on its own."""
-        tokens = list(self.tokens(prompts))
+        end = self.tokenizer.token_to_id(CLIP_END)
+        # What follows the first end token is never looked at.
+        tokens = [ids[: int((ids == end).argmax()) + 1] for ids in self.tokens(prompts)]
         rows, place = self.shared.rows(("read", *self.model_key), tokens, self.tower.read, 1)
         return rows[place]
 

@@ -20,6 +20,9 @@ from bench.sources import Item, read_items
 from bench.spec import Scoring
 from trainers.errors import UserError
 
+PUBLISHED = "-official"
+"""End of the name of a reward that a published package computes."""
+
 
 @dataclass(frozen=True)
 class ScoreJob:
@@ -59,6 +62,11 @@ def score_source(job: ScoreJob, console: Console) -> dict[str, Any]:
         "prompts": len({item.prompt for item in items}),
         "scores": str(path),
         "rewards": [_summary(name, r, scored, items) for name, r in rewards.items()],
+        "published": {
+            name: _furthest(scored.of(name, items), scored.of(f"{name}{PUBLISHED}", items))
+            for name in rewards
+            if f"{name}{PUBLISHED}" in rewards
+        },
         "unread": [str(error) for error in scored.unread.values()],
     }
 
@@ -73,6 +81,13 @@ def progress_bars(
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bars = {name: progress.add_task(name, total=total) for name in rewards}
         yield lambda name, count: progress.update(bars[name], completed=count)
+
+
+def _furthest(ours: Sequence[float | None], theirs: Sequence[float | None]) -> float | None:
+    """Largest difference of two scores of one image, None if no image has both."""
+    pairs = zip(ours, theirs, strict=True)
+    gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+    return max(gaps, default=None)
 
 
 def _summary(name: str, reward: Reward, scored: Scored, items: Sequence[Item]) -> dict[str, Any]:
@@ -109,6 +124,9 @@ def print_scores(summary: dict[str, Any], as_json: bool) -> bool:
         if row["signature"]:
             console.print(row["signature"], markup=False, highlight=False, soft_wrap=True)
     console.print(f"scores of single images: {summary['scores']}", markup=False, soft_wrap=True)
+    for name, gap in summary["published"].items():
+        told = "no image has both" if gap is None else f"they differ by at most {gap:.1e}"
+        console.print(f"{name} and {name}{PUBLISHED}: {told}", markup=False, highlight=False)
     for row in gaps:
         why = row["failed"] or f"{row['missing']} scores are missing or not finite"
         console.print(f"{row['reward']}: {why}", style="red", markup=False, soft_wrap=True)

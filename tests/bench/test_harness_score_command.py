@@ -1,6 +1,7 @@
 """``bench score`` and ``bench prefetch`` as their users call them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 
 from bench.cli import run
 from bench.mini.world import draw_look, render, scenes
+from bench.rewards import REWARDS
+from bench.rewards.base import Card, Reward, Scores
 
 Capture = pytest.CaptureFixture[str]
 
@@ -75,3 +78,30 @@ def test_prefetch_verifies_and_names_what_is_not_there(capsys: Capture) -> None:
     shown = capsys.readouterr().out
     assert "HF_HUB_OFFLINE forbids a download" in shown
     assert "mini-clip: model.safetensors" in shown
+
+
+class Constant(Reward):
+    value = 1.0
+
+    def load(self) -> None:
+        """Nothing to read."""
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        return np.full(len(images), self.value, np.float32)
+
+
+@pytest.mark.parametrize(("gap", "told"), [(0.25, "differ by at most 2.5e-01"), (None, "no image")])
+def test_a_reward_beside_its_published_package_shows_how_far_they_are_apart(
+    pictures: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, gap: float | None, told: str
+) -> None:
+    for name, value in (("ours", 1.0), ("ours-official", 1.0 + (gap or np.nan))):
+        card = Card(
+            name=name, scale="none", range=(0, 2), weights=(), preprocessing="none", text=None,
+            trained_on=(), licence="none", origin="rule",
+        )  # fmt: skip
+        kind = type(name, (Constant,), {"card": card, "value": value})
+        monkeypatch.setitem(REWARDS._loaded, name, kind)
+    prompts = str(pictures / "prompts.txt")
+    command = ["score", str(pictures), "--prompts", prompts, "--rewards", "ours,ours-official"]
+    assert run(command) == (2 if gap is None else 0)
+    assert f"ours and ours-official: {told}" in capsys.readouterr().out.replace("they ", "")

@@ -34,6 +34,7 @@ OTHER: dict[str, Any] = {
     "timesteps.law.gamma": 0.8,
     "timesteps.law.intervals": 50,
     "timesteps.scale.name": "constant",
+    "timesteps.scale.floor": None,
     "optimizer.lr": 2e-3,
     "optimizer.warmup_steps": 5,
     "optimizer.betas": [0.9, 0.99],

@@ -1,5 +1,7 @@
 """Timestep laws and reward scales against the numbers of their definitions."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,11 @@ from torch import Tensor
 
 from trainers.errors import UserError
 from trainers.registry import build
-from trainers.timesteps import LAWS, SCALES
+from trainers.timesteps import LAWS, SCALES, TimestepLaw
 from trainers.timesteps.constant import Constant
 from trainers.timesteps.discounted import Discounted
 from trainers.timesteps.inverse_sqrt_snr import InverseSqrtSNR
+from trainers.timesteps.logit_normal import LogitNormal
 from trainers.timesteps.uniform import Uniform
 
 T = 1000
@@ -58,12 +61,39 @@ def test_lambda_depends_on_the_noise_level_only_up_to_units() -> None:
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
-def test_lambda_of_a_schedule_without_signal_is_refused() -> None:
+def test_lambda_of_a_schedule_without_signal_is_refused_without_a_floor() -> None:
     """1/sqrt(0) is infinite, so min-max would make 0/0 of the last and 1 of all other steps."""
     snr = stable_diffusion_snr()
     snr[-1] = 0.0
     with pytest.raises(UserError, match="inverse-sqrt-snr"):
-        InverseSqrtSNR().factors(snr)
+        InverseSqrtSNR(floor=None).factors(snr)
+
+
+def test_the_floor_changes_nothing_on_stable_diffusions_schedule() -> None:
+    """To the bit: the schedule ends at SNR 0.0046819, above it."""
+    snr = stable_diffusion_snr()
+    assert torch.equal(InverseSqrtSNR().factors(snr), InverseSqrtSNR(floor=None).factors(snr))
+    assert snr[-1].item() == pytest.approx(0.0046819, abs=1e-7)
+
+
+def test_lambda_on_a_flow_schedule() -> None:
+    """1 + (r - r_0) / (R - r_0), r = sigma / (1 - sigma), R = 1 / sqrt(0.00468): 2 from sigma on
+
+    where r = R. At the same noise level, r = 3, Stable Diffusion's schedule has the same lambda to
+    the difference of the schedules' first steps, 0.003 and 0.029, relative to R = 14.6.
+    """
+    s = torch.arange(1, T + 1, dtype=torch.float64) / T
+    sigma = 3 * s / (1 + 2 * s)
+    factors = InverseSqrtSNR().factors(((1 - sigma) / sigma) ** 2)
+    assert (factors.diff() >= 0).all()
+    assert (factors[0].item(), factors[-1].item()) == (1.0, 2.0)
+    assert torch.equal(factors == 2.0, sigma / (1 - sigma) >= 0.00468**-0.5)
+    middle = T // 2 - 1  # s = 1/2: sigma 3/4, r = 3
+    expected = 1 + (3 - 0.003) / (0.00468**-0.5 - 0.003)
+    assert factors[middle].item() == pytest.approx(expected, abs=1e-5)
+    theirs = stable_diffusion_snr()
+    near = int((theirs - 1 / 9).abs().argmin())
+    assert InverseSqrtSNR().factors(theirs)[near].item() == pytest.approx(expected, abs=4e-3)
 
 
 def test_constant_scale_is_one() -> None:
@@ -103,6 +133,23 @@ def test_uniform_law() -> None:
     assert torch.equal(drawn, torch.arange(T).repeat_interleave(10))
 
 
+@pytest.mark.parametrize(("location", "scale"), [(0.0, 1.0), (-0.5, 1.4), (1.0, 0.3)])
+def test_logit_normal_law(location: float, scale: float) -> None:
+    """P(t < T x) = Phi((logit x - location) / scale) (arXiv 2403.03206, section 3.1)."""
+    n = 200_000
+    drawn = LogitNormal(location=location, scale=scale).timesteps(grid(n), T)
+    for x in (0.05, 0.3, 0.5, 0.9):
+        z = (math.log(x / (1 - x)) - location) / scale
+        below = 0.5 * (1 + math.erf(z / math.sqrt(2)))
+        assert int((drawn < T * x).sum()) == pytest.approx(n * below, abs=1.01)
+
+
+def test_a_larger_location_is_noisier() -> None:
+    """For every single draw."""
+    calm, noisy = (LogitNormal(location=m).timesteps(grid(999), T) for m in (-1.0, 1.0))
+    assert (noisy > calm).all()
+
+
 @pytest.mark.parametrize("intervals", [1, 7, 10, 50, 64])
 def test_gamma_one_is_the_uniform_law(intervals: int) -> None:
     """Without a discount all intervals weigh the same: the same timestep for every draw.
@@ -118,9 +165,10 @@ def test_gamma_one_is_the_uniform_law(intervals: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "law", [Uniform(), Discounted(), Discounted(intervals=50), Discounted(gamma=0.01)]
+    "law",
+    [Uniform(), Discounted(), Discounted(intervals=50), Discounted(gamma=0.01), LogitNormal()],
 )
-def test_laws_at_the_ends(law: Uniform | Discounted) -> None:
+def test_laws_at_the_ends(law: TimestepLaw) -> None:
     """The least draw gives timestep 0, the largest T - 1, for any number of timesteps."""
     ends = torch.tensor([0.0, LAST], dtype=torch.float64)
     for count in (1, 3, 1000, 1001):

@@ -6,7 +6,11 @@ from trainers.registry import Registry
 BACKBONES: Registry[type[Backbone]] = Registry(
     "backbone",
     "dpo_bench.backbones",
-    {"stable-diffusion": "trainers.backbones.stable_diffusion:StableDiffusion"},
+    {
+        "stable-diffusion": "trainers.backbones.stable_diffusion:StableDiffusion",
+        "stable-diffusion-xl": "trainers.backbones.stable_diffusion_xl:StableDiffusionXL",
+        "stable-diffusion-3": "trainers.backbones.stable_diffusion_3:StableDiffusion3",
+    },
 )
 
 __all__ = ["BACKBONES", "Backbone", "Condition", "Moments"]

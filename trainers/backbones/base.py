@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -24,8 +25,16 @@ class Backbone(ABC):
     """A pretrained text-to-image model in the diffusers folder layout."""
 
     name: ClassVar[str]
+    process: ClassVar[Literal["diffusion", "flow"]] = "diffusion"
+    """How noise is mixed in, which decides what samplers fit."""
+    network_part: ClassVar[str] = "unet"
+    """Folder of the denoising network within the model's folder."""
+    micro_conditioned: ClassVar[bool] = False
+    """Whether conditions must hold "micro", ``float32[n, 6]``: original height and width, top and
+    left of the crop, and target height and width, in pixels. Data objects provide it."""
     snr: Tensor
-    """``abar / (1 - abar)`` at each training timestep, ``float64[T]``."""
+    """Signal-to-noise ratio at each training timestep, ``float64[T]``, at least 0 and falling: a
+    larger timestep is a noisier one. That of ``a x_0 + b eps`` is ``a^2 / b^2``."""
 
     @abstractmethod
     def __init__(self, folder: Path, device: str = "cpu") -> None:
@@ -40,12 +49,24 @@ class Backbone(ABC):
         """The pretrained denoising network, in float32, a new copy at each call."""
 
     @abstractmethod
+    def load_pipeline(self, trained: Path | None, dtype: torch.dtype) -> Any:
+        """The diffusers pipeline that samples from the model.
+
+        Args:
+            trained: Folder of :meth:`save_network`, for that network in place of the pretrained.
+            dtype: Precision of every part.
+        """
+
+    @abstractmethod
     def encode_images(self, pixels: Tensor) -> Moments:
         """Encode pixels in [-1, 1], ``[n, 3, height, width]``."""
 
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
-        """What the network is told of each prompt, every value ``float32[n, ...]``."""
+        """What the network is told of each prompt, every value ``float32[n, ...]``.
+
+        The pipeline's own encoding; "micro" is no part of it.
+        """
 
     @abstractmethod
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -1,80 +1,60 @@
 """Stable Diffusion 1.x and 2.x, and every model of that make whatever its size."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
-from trainers.backbones.base import Backbone, Condition, Moments
+from trainers.backbones.base import Condition
+from trainers.backbones.latent import LatentModel
 from trainers.errors import UserError
 
 
-class StableDiffusion(Backbone):
+class StableDiffusion(LatentModel):
     """A UNet on the latents of an autoencoder, with eps- or v-prediction by its scheduler."""
 
     name: ClassVar[str] = "stable-diffusion"
+    title: ClassVar[str] = "Stable Diffusion"
+    parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    network_class: ClassVar[Any] = UNet2DConditionModel
+    pipeline_class: ClassVar[Any] = StableDiffusionPipeline
+    addition_embed_type: ClassVar[str | None] = None
+    """What the UNet is told besides the prompt, in the words of its config."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         """See the base class."""
-        missing = [p for p in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-                   if not (folder / p).is_dir()]  # fmt: skip
-        if missing:
+        super().__init__(folder, device)
+        self._expect(
+            "unet",
+            addition_embed_type=self.addition_embed_type,
+            class_embed_type=None,
+            num_class_embeds=None,
+            time_cond_proj_dim=None,
+        )
+        where = folder / "scheduler"
+        if "beta_schedule" not in self._config("scheduler", "scheduler_config.json"):
             raise UserError(
-                f"expected a Stable Diffusion folder in the diffusers layout at {folder}, but "
-                f"{', '.join(missing)} is missing: give a folder written by save_pretrained"
+                f"{where}: expected a noise schedule by betas, got a config without any"
             )
-        self.folder = folder
-        self.device = device
-        self.scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
+        self.scheduler = DDPMScheduler.from_pretrained(where)
         kind = self.scheduler.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
-            raise UserError(f"{folder / 'scheduler'}: expected eps- or v-prediction, got {kind!r}")
+            raise UserError(f"{where}: expected eps- or v-prediction, got {kind!r}")
         alphas = self.scheduler.alphas_cumprod.double()
         self.snr = alphas / (1 - alphas)
 
-    @cached_property
-    def _vae(self) -> Any:
-        return self._frozen(AutoencoderKL, "vae")
-
-    @cached_property
-    def _text_encoder(self) -> Any:
-        return self._frozen(CLIPTextModel, "text_encoder")
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return CLIPTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
-
-    def _frozen(self, kind: Any, part: str) -> Any:
-        model = kind.from_pretrained(self.folder / part, local_files_only=True)
-        return model.float().to(self.device).eval().requires_grad_(False)
-
-    def load_network(self) -> nn.Module:
-        """See the base class."""
-        unet: nn.Module = UNet2DConditionModel.from_pretrained(
-            self.folder / "unet", local_files_only=True
-        )
-        return unet.float().to(self.device)
-
-    @torch.no_grad()
-    def encode_images(self, pixels: Tensor) -> Moments:
-        """See the base class."""
-        posterior = self._vae.encode(pixels.to(self.device)).latent_dist
-        scale = self._vae.config.scaling_factor
-        return Moments(scale * posterior.mean, scale * posterior.std)
+    def _pipeline_options(self) -> dict[str, Any]:
+        return {"safety_checker": None, "requires_safety_checker": False}
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
         """See the base class; prompts are padded and cut to the tokenizer's length."""
-        tokens = self._tokenizer(
-            list(prompts), padding="max_length", truncation=True, return_tensors="pt"
-        ).input_ids
-        states: Tensor = self._text_encoder(tokens.to(self.device)).last_hidden_state
-        return {"text": states}
+        encoder = self._frozen(CLIPTextModel, "text_encoder")
+        return {"text": encoder(self._tokens("tokenizer", prompts)).last_hidden_state}
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """See the base class."""
@@ -94,8 +74,3 @@ class StableDiffusion(Backbone):
         """See the base class."""
         prediction: Tensor = network(noisy, timesteps, condition["text"]).sample
         return prediction
-
-    def save_network(self, network: nn.Module, folder: Path) -> None:
-        """See the base class."""
-        assert isinstance(network, UNet2DConditionModel)
-        network.save_pretrained(folder / "unet")

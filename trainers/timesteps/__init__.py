@@ -9,6 +9,7 @@ LAWS: Registry[type[TimestepLaw]] = Registry(
     {
         "uniform": "trainers.timesteps.uniform:Uniform",
         "discounted": "trainers.timesteps.discounted:Discounted",
+        "logit-normal": "trainers.timesteps.logit_normal:LogitNormal",
     },
 )
 SCALES: Registry[type[RewardScale]] = Registry(

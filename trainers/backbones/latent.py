@@ -1,0 +1,120 @@
+"""What all Stable Diffusion models share: a network on an autoencoder's latents, told by CLIP."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from trainers.backbones.base import Backbone, Moments
+from trainers.errors import UserError
+
+
+class LatentModel(Backbone):
+    """A folder in the diffusers layout, whose parts are read once they are needed."""
+
+    title: ClassVar[str]
+    """What such a model is called in messages."""
+    parts: ClassVar[tuple[str, ...]]
+    """Folders that must be there."""
+    network_class: ClassVar[Any]
+    pipeline_class: ClassVar[Any]
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        """See the base class."""
+        self.folder = folder
+        self.device = device
+        self._loaded: dict[str, Any] = {}
+        if missing := [part for part in self.parts if not (folder / part).is_dir()]:
+            raise UserError(
+                f"expected a {self.title} folder in the diffusers layout at {folder}, but "
+                f"{', '.join(missing)} is missing: give a folder written by save_pretrained"
+            )
+        self._expect(self.network_part, in_channels=self._config("vae")["latent_channels"])
+
+    def _config(self, part: str, name: str = "config.json") -> dict[str, Any]:
+        path = self.folder / part / name
+        if not path.is_file():
+            raise UserError(
+                f"expected a {self.title} folder in the diffusers layout, but there is no {path}: "
+                "give a folder written by save_pretrained"
+            )
+        config: dict[str, Any] = json.loads(path.read_text())
+        return config
+
+    def _expect(self, part: str, **wanted: Any) -> None:
+        """Refuse a part of another make; a key that its config lacks counts as None."""
+        config = self._config(part)
+        for key, value in wanted.items():
+            if (got := config.get(key)) != value:
+                raise UserError(
+                    f"{self.folder / part}: {self.title} has {key} {value!r}, but this has "
+                    f"{got!r}: name the backbone that it is made for, or another folder"
+                )
+
+    def _frozen(self, kind: Any, part: str) -> Any:
+        """An encoder in float32: autoencoders overflow in half precision, SDXL's foremost."""
+        if part not in self._loaded:
+            model = kind.from_pretrained(self.folder / part, local_files_only=True)
+            self._loaded[part] = model.float().to(self.device).eval().requires_grad_(False)
+        return self._loaded[part]
+
+    def _tokens(
+        self,
+        part: str,
+        prompts: Sequence[str],
+        kind: Any = CLIPTokenizer,
+        length: int | None = None,
+    ) -> Tensor:
+        """Prompts padded and cut to ``length``, by default the tokenizer's own: ``int64[n, L]``."""
+        if part not in self._loaded:
+            path = self.folder / part
+            self._loaded[part] = kind.from_pretrained(path, local_files_only=True)
+        ids: Tensor = self._loaded[part](
+            list(prompts),
+            padding="max_length",
+            max_length=length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        return ids.to(self.device)
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Tensor) -> Moments:
+        """See the base class; latents are shifted, then scaled, by the autoencoder's config."""
+        vae = self._frozen(AutoencoderKL, "vae")
+        posterior = vae.encode(pixels.to(self.device)).latent_dist
+        scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+        return Moments(scale * (posterior.mean - shift), scale * posterior.std)
+
+    def load_network(self) -> nn.Module:
+        """See the base class."""
+        network: nn.Module = self._network(None, torch.float32)
+        return network.float().to(self.device)
+
+    def _network(self, trained: Path | None, dtype: torch.dtype) -> Any:
+        folder = (trained or self.folder) / self.network_part
+        return self.network_class.from_pretrained(folder, dtype=dtype, local_files_only=True)
+
+    def load_pipeline(self, trained: Path | None, dtype: torch.dtype) -> Any:
+        """See the base class."""
+        pipeline = self.pipeline_class.from_pretrained(
+            self.folder,
+            **{self.network_part: self._network(trained, dtype)},
+            **self._pipeline_options(),
+            dtype=dtype,
+            local_files_only=True,
+        )
+        return pipeline.to(self.device)
+
+    def _pipeline_options(self) -> dict[str, Any]:
+        return {}
+
+    def save_network(self, network: nn.Module, folder: Path) -> None:
+        """See the base class."""
+        assert isinstance(network, self.network_class)
+        network.save_pretrained(folder / self.network_part)

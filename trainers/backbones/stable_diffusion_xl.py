@@ -1,0 +1,62 @@
+"""Stable Diffusion XL (Podell et al. 2023, arXiv 2307.01952), its base model."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from trainers.backbones.base import Condition
+from trainers.backbones.stable_diffusion import StableDiffusion
+
+
+class StableDiffusionXL(StableDiffusion):
+    """Stable Diffusion with two text encoders, and told of sizes and crop ("micro").
+
+    Its autoencoder overflows in half precision, so latents are made in float32. To sample in half
+    precision without the pipeline's detour, put ``madebyollin/sdxl-vae-fp16-fix``, with which the
+    authors of Diffusion-DPO trained, in the place of the folder's ``vae``.
+
+    A dropped caption is the encoding of "", as in the code of Diffusion-DPO. When the pipeline
+    samples, the unconditional branch of its guidance is another: zeros, if the folder's
+    ``force_zeros_for_empty_prompt`` holds, as it does for the released model.
+    """
+
+    name: ClassVar[str] = "stable-diffusion-xl"
+    title: ClassVar[str] = "Stable Diffusion XL"
+    parts: ClassVar[tuple[str, ...]] = (
+        *StableDiffusion.parts, "text_encoder_2", "tokenizer_2"
+    )  # fmt: skip
+    pipeline_class: ClassVar[Any] = StableDiffusionXLPipeline
+    addition_embed_type: ClassVar[str | None] = "text_time"
+    micro_conditioned: ClassVar[bool] = True
+
+    def _pipeline_options(self) -> dict[str, Any]:
+        # By default there is a watermark wherever a package for it happens to be installed.
+        return {"add_watermarker": False}
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
+        """See the base class.
+
+        "text" joins the last but one states of both encoders, ``[n, L, C_1 + C_2]``; "pooled" is
+        the projection of the second, ``[n, P]``.
+        """
+        first = self._frozen(CLIPTextModel, "text_encoder")
+        second = self._frozen(CLIPTextModelWithProjection, "text_encoder_2")
+        one = first(self._tokens("tokenizer", prompts), output_hidden_states=True)
+        two = second(self._tokens("tokenizer_2", prompts), output_hidden_states=True)
+        states = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
+        return {"text": states, "pooled": two.text_embeds}
+
+    def predict(
+        self, network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition
+    ) -> Tensor:
+        """See the base class."""
+        told = {"text_embeds": condition["pooled"], "time_ids": condition["micro"]}
+        prediction: Tensor = network(
+            noisy, timesteps, condition["text"], added_cond_kwargs=told
+        ).sample
+        return prediction

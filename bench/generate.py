@@ -4,18 +4,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 
 from bench.images import image_name, write_index
-from trainers.errors import UserError
+from bench.samplers import fitting
+from trainers.backbones import BACKBONES
 from trainers.files import sha256_file, write_atomically
 from trainers.seeds import derive
 
 if TYPE_CHECKING:
     from bench.stages import GenerateStage, Report
-
-SAMPLERS: dict[str, Any] = {"ddim": DDIMScheduler}
 
 
 def image_generator(seed: int, prompt: str, index: int) -> torch.Generator:
@@ -23,26 +21,23 @@ def image_generator(seed: int, prompt: str, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, "image", prompt, index))
 
 
-def load_pipeline(base: Path, network: Path | None, sampler: str) -> StableDiffusionPipeline:
+def load_pipeline(
+    base: Path,
+    network: Path | None,
+    sampler: str,
+    backbone: str = "stable-diffusion",
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Any:
     """The pipeline of a base model, with a trained network in its place if one is given.
 
     Raises:
-        UserError: If the sampler is unknown.
+        UserError: If the backbone or the sampler is unknown, or one does not fit the other.
     """
-    if sampler not in SAMPLERS:
-        raise UserError(f"unknown sampler {sampler!r}: known are {', '.join(SAMPLERS)}")
-    unet = UNet2DConditionModel.from_pretrained(
-        (network or base) / "unet", dtype=torch.float32, local_files_only=True
-    )
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        base,
-        unet=unet,
-        safety_checker=None,
-        requires_safety_checker=False,
-        dtype=torch.float32,
-        local_files_only=True,
-    )
-    pipeline.scheduler = SAMPLERS[sampler].from_config(pipeline.scheduler.config)
+    chosen = fitting(sampler, backbone)
+    model = BACKBONES.get(backbone)(base, device)
+    pipeline = model.load_pipeline(network, getattr(torch, dtype))
+    pipeline.scheduler = chosen.of(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -56,7 +51,11 @@ def generate(stage: "GenerateStage", network: Path | None, folder: Path, report:
     settings = stage.settings
     indices = range(stage.first_index, stage.first_index + settings.images_per_prompt)
     todo = [(name, prompt, k) for name, prompt in stage.prompts for k in indices]
-    pipeline = load_pipeline(stage.base, network, settings.sampler)
+    sampler = settings.sampler
+    pipeline = load_pipeline(
+        stage.base, network, sampler, stage.backbone, settings.dtype, settings.device
+    )
+    eta = {"eta": settings.eta} if fitting(sampler, stage.backbone).takes_eta else {}
     for start in range(0, len(todo), settings.batch_size):
         part = todo[start : start + settings.batch_size]
         paths = [folder / image_name(prompt, k) for _, prompt, k in part]
@@ -65,8 +64,10 @@ def generate(stage: "GenerateStage", network: Path | None, folder: Path, report:
                 [prompt for _, prompt, _ in part],
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance,
-                eta=settings.eta,
+                height=settings.height,
+                width=settings.width,
                 generator=[image_generator(settings.seed, prompt, k) for _, prompt, k in part],
+                **eta,
             ).images
             for path, image in zip(paths, images, strict=True):
                 _save(image, path)

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -35,16 +35,32 @@ class Control(BaseModel):
 
 
 class Generate(BaseModel):
-    """How images are made. Every field is part of an image's identity but ``batch_size``."""
+    """How images are made. Each field is part of an image's identity but ``EXECUTION``."""
 
     model_config = _Frozen
-    sampler: Literal["ddim"] = "ddim"
+    EXECUTION: ClassVar[frozenset[str]] = frozenset({"batch_size", "device"})
+    sampler: Literal["ddim", "euler", "dpm++", "flow-euler"] = "ddim"
+    """The last is for flow models, the others for diffusion models."""
     steps: int = Field(50, ge=1)
     guidance: float = Field(7.5, ge=0)
     eta: float = Field(0.0, ge=0, le=1)
+    """Share of fresh noise in each step of ``ddim``; the other samplers have none."""
+    height: int | None = Field(None, ge=16, multiple_of=16)
+    width: int | None = Field(None, ge=16, multiple_of=16)
+    """Pixels; None takes the size that the model was trained for."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the models."""
     images_per_prompt: int = Field(1, ge=1)
     seed: int = 0
     batch_size: int = Field(25, ge=1)
+    device: str = "cpu"
+    """A torch device. Noise comes from the CPU whatever the device."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Generate":
+        if self.eta and self.sampler != "ddim":
+            raise ValueError(f"eta is for sampler 'ddim' only: set it to 0 for {self.sampler!r}")
+        return self
 
 
 class Scoring(BaseModel):

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.samplers import fitting
 from bench.spec import Generate, Scoring
 from bench.store import Status, Store
 from trainers.config import TrainConfig
@@ -163,10 +164,18 @@ class GenerateStage(Stage):
     base_sha256: str
     train: TrainStage | None
 
+    def __post_init__(self) -> None:
+        """Refuse a sampler that does not fit now, rather than after the training.
+
+        Raises:
+            UserError: If the backbone or the sampler is unknown, or one does not fit the other.
+        """
+        fitting(self.settings.sampler, self.backbone)
+
     def key(self) -> dict[str, Any]:
         """See the base class. Prompt ids are names; they do not enter."""
         return {
-            "settings": self.settings.model_dump(mode="json", exclude={"batch_size"}),
+            "settings": self.settings.model_dump(mode="json", exclude=set(Generate.EXECUTION)),
             "first_index": self.first_index,
             "prompts": [prompt for _, prompt in self.prompts],
             "backbone": self.backbone,

@@ -236,7 +236,9 @@ def test_rewards_take_turns_where_memory_is_short(
 
 
 def stage_of(folder: Path, reward: str, signature: str) -> ScoreStage:
-    images = GenerateStage("i", Generate(), 0, (("a", "p0"),), "b", folder, "0" * 64, None)
+    images = GenerateStage(
+        "i", Generate(), 0, (("a", "p0"),), "stable-diffusion", folder, "0" * 64, None
+    )
     return ScoreStage("s", reward, signature, images, Scoring())
 
 

@@ -152,9 +152,10 @@ def images(**changes: Any) -> GenerateStage:
         {"base": Path("elsewhere")},
         {"prompts": (("c", "a cat"), ("d", "a dog"))},
         {"settings": Generate(batch_size=1)},
+        {"settings": Generate(device="cuda")},
     ],
 )
-def test_names_places_and_batch_size_do_not_enter_images(changes: dict[str, Any]) -> None:
+def test_names_places_and_execution_do_not_enter_images(changes: dict[str, Any]) -> None:
     assert images(**changes).id == images().id
 
 
@@ -163,13 +164,14 @@ def test_names_places_and_batch_size_do_not_enter_images(changes: dict[str, Any]
     [
         {"first_index": 1},
         {"prompts": (("a", "a cat"), ("b", "a dog "))},
-        {"backbone": "other"},
+        {"backbone": "stable-diffusion-xl"},
         {"base_sha256": "1" * 64},
         *(
             {"settings": Generate.model_validate({name: value})}
             for name, value in (
                 ("steps", 51), ("guidance", 7.6), ("eta", 0.1), ("images_per_prompt", 2),
-                ("seed", 1),
+                ("seed", 1), ("sampler", "euler"), ("height", 64), ("width", 64),
+                ("dtype", "bfloat16"),
             )
         ),
     ],

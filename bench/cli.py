@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.options import parse_scoring, parse_seeds, split
+from bench.options import parse_generate, parse_scoring, parse_seeds, split
 from trainers.errors import UserError
 
 app = typer.Typer(
@@ -117,9 +117,16 @@ def generate(
     prompts: Annotated[str, typer.Option(help="Name of a prompt set, or a jsonl file.")],
     out: Annotated[Path, typer.Option(help="Folder for the images.")],
     base: Annotated[str, typer.Option(help="A shipped model, or a diffusers folder.")] = "mini-sd",
-    network: Annotated[Path | None, typer.Option(help="Folder with a trained unet.")] = None,
+    network: Annotated[Path | None, typer.Option(help="Folder of a training run.")] = None,
+    backbone: Annotated[str, typer.Option(help="Kind of model.")] = "stable-diffusion",
+    sampler: Annotated[str, typer.Option(help="ddim, euler, dpm++ or flow-euler.")] = "ddim",
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 12,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale.")] = 3.0,
+    eta: Annotated[float, typer.Option(help="Fresh noise in each step of ddim, 0 to 1.")] = 0.0,
+    height: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="A torch device, e.g. cuda.")] = "cpu",
     images_per_prompt: Annotated[int, typer.Option(min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Base seed of the noise.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first prompts.")] = None,
@@ -127,13 +134,28 @@ def generate(
     """Make images, one noise per prompt and index, whatever the model or the batch size."""
     from bench.quiet import silence_libraries
     from bench.single import generate_images
-    from bench.spec import Generate
 
     silence_libraries()
-    settings = Generate(
-        steps=steps, guidance=guidance, images_per_prompt=images_per_prompt, seed=seed
-    )
-    generate_images(base, network, prompts, limit, settings, out, Console(stderr=True))
+    settings = parse_generate(
+        sampler=sampler, steps=steps, guidance=guidance, eta=eta, height=height, width=width,
+        dtype=dtype, device=device, images_per_prompt=images_per_prompt, seed=seed,
+    )  # fmt: skip
+    generate_images(base, network, prompts, limit, settings, out, Console(stderr=True), backbone)
+    return 0
+
+
+@app.command()
+def export(
+    network: Annotated[Path, typer.Argument(help="Folder that 'bench train' has filled.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    base: Annotated[str, typer.Option(help="The model that was trained.")] = "mini-sd",
+) -> int:
+    """Write a trained model as a whole diffusers folder."""
+    from bench.assets import model_folder
+    from bench.export import export as write
+
+    trained = write(model_folder(base), network, out)
+    typer.echo(f"{out}: {base} with its {' and '.join(trained)} from {network}")
     return 0
 
 

@@ -1,11 +1,13 @@
 """What the options of the command line mean. Imports nothing heavy."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trainers.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.spec import Scoring
+    from bench.spec import Generate, Scoring
+
+M = TypeVar("M", "Generate", "Scoring")
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...] | None:
@@ -49,12 +51,28 @@ def parse_scoring(weights: list[str] | None, **settings: Any) -> "Scoring":
     Raises:
         UserError: If one is wrong.
     """
+    from bench.spec import Scoring
+
+    return _checked(Scoring, weights=_places(weights), **settings)
+
+
+def parse_generate(**settings: Any) -> "Generate":
+    """Settings of images.
+
+    Raises:
+        UserError: If one is wrong.
+    """
+    from bench.spec import Generate
+
+    return _checked(Generate, **settings)
+
+
+def _checked(kind: type[M], **settings: Any) -> M:
     from pydantic import ValidationError
 
-    from bench.spec import Scoring
     from trainers.registry import explain
 
     try:
-        return Scoring(weights=_places(weights), **settings)
+        return kind(**settings)
     except ValidationError as error:
         raise UserError(explain(error)) from error

@@ -56,21 +56,24 @@ def generate_images(
     settings: Generate,
     out: Path,
     console: Console,
+    backbone: str = "stable-diffusion",
 ) -> None:
     """Make the images of a prompt set.
 
     Raises:
-        UserError: If a folder or the prompts are missing, or ``out`` holds other images.
+        UserError: If a folder or the prompts are missing, ``out`` holds other images, or the
+            backbone is unknown or has other samplers.
     """
     folder = model_folder(base)
-    if network is not None and not (network / "unet").is_dir():
-        raise UserError(f"expected a folder with a trained 'unet' in it, got {network}")
+    part = BACKBONES.get(backbone).network_part
+    if network is not None and not (network / part).is_dir():
+        raise UserError(f"expected a folder with a trained {part!r} in it, got {network}")
     stage = GenerateStage(
-        "images", settings, 0, load_prompts(prompts, limit).items, "stable-diffusion", folder,
+        "images", settings, 0, load_prompts(prompts, limit).items, backbone, folder,
         folder_sha256(folder), None,
     )  # fmt: skip
-    unet = folder_sha256(network / "unet") if network is not None else None
-    identity, mark = sha256_text(canonical_json([stage.id, unet])), out / ".identity"
+    trained = folder_sha256(network / part) if network is not None else None
+    identity, mark = sha256_text(canonical_json([stage.id, trained])), out / ".identity"
     if mark.is_file() and mark.read_text() != identity:
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
     write_text(mark, identity)

@@ -1,0 +1,50 @@
+"""A trained model as a whole diffusers folder, which any pipeline loads without this package."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from trainers.errors import UserError
+
+INDEX = "model_index.json"
+
+
+def export(base: Path, network: Path, out: Path) -> list[str]:
+    """Copy a model folder, with the parts that a run has trained in place of its own.
+
+    Whatever the base folder holds besides the parts of its pipeline is left behind, and ``out``
+    appears only once it is whole.
+
+    Args:
+        base: The pretrained model, in the diffusers layout.
+        network: What a run left: a folder with, say, ``unet`` in it.
+        out: The folder to make.
+
+    Returns:
+        The names of the trained parts.
+
+    Raises:
+        UserError: If ``base`` is no such folder, ``network`` holds none of its parts, or ``out``
+            exists.
+    """
+    if not (base / INDEX).is_file():
+        raise UserError(f"expected a diffusers folder, but there is no {base / INDEX}")
+    if out.exists():
+        raise UserError(f"{out} exists: name a new folder, or delete it")
+    parts = [name for name in json.loads((base / INDEX).read_text()) if (base / name).is_dir()]
+    trained = [part for part in parts if (network / part).is_dir()]
+    if not trained:
+        raise UserError(
+            f"expected a folder with a trained network in it, one of {', '.join(parts)}, got "
+            f"{network}: give the folder that a training run has filled"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+        whole = Path(name) / out.name
+        whole.mkdir()
+        shutil.copy(base / INDEX, whole / INDEX)
+        for part in parts:
+            shutil.copytree((network if part in trained else base) / part, whole / part)
+        whole.replace(out)
+    return trained

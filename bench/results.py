@@ -32,7 +32,7 @@ def make_plan(experiment: Experiment) -> Plan:
     footer = [
         f"{len(prompts.items)} prompts of {prompts.name} ({prompts.split} split, sha256 "
         f"{prompts.sha256[:12]}), {g.images_per_prompt} image(s) each: {g.sampler}, {g.steps} "
-        f"steps, guidance {g.guidance:g}, eta {g.eta:g}, seed {g.seed}.",
+        f"steps, guidance {g.guidance:g}, eta {g.eta:g}, seed {g.seed}, {g.dtype}.",
         f"{experiment.pairs} training pairs ({experiment.ties} ties dropped); training seeds "
         f"{', '.join(str(s) for s in spec.seeds)}.",
         *(f"{name}: {card['signature']}" for name, card in experiment.cards.items()),

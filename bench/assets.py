@@ -1,8 +1,11 @@
 """Models and data that ship with the package, and folders of the user's, by one name."""
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from trainers.data.sources import Source, make_source
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text, tree_hashes, write_text
 
@@ -21,14 +24,22 @@ def model_folder(source: str) -> Path:
     return _find(source, {"mini-sd": mini_folder() / "sd"}, "model", "a diffusers folder")
 
 
-def pairs_file(source: str) -> Path:
-    """The parquet file of a pair set: ``mini-pairs``, or a file of the user's.
+PAIRS = "mini-pairs"
+"""Name of the shipped pair set."""
+
+
+def pairs_file() -> Path:
+    """The parquet file of the shipped pair set."""
+    return mini_folder() / "pairs.parquet"
+
+
+def pairs_source(source: str | Mapping[str, Any]) -> Source:
+    """A source of pairs: ``mini-pairs``, a path, or a name with settings.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If a name or a setting is unknown.
     """
-    shipped = {"mini-pairs": mini_folder() / "pairs.parquet"}
-    return _find(source, shipped, "pair set", "a parquet file")
+    return make_source(str(pairs_file()) if source == PAIRS else source)
 
 
 def _find(source: str, shipped: dict[str, Path], kind: str, what: str) -> Path:

@@ -12,6 +12,7 @@ from bench.cli import print_json
 from bench.rewards import REWARDS
 from bench.rewards.weights import Weights
 from trainers.backbones import BACKBONES
+from trainers.data.sources import SOURCES
 from trainers.errors import UserError
 from trainers.objectives import OBJECTIVES
 from trainers.references import REFERENCES
@@ -35,6 +36,7 @@ def catalogue(kind: str | None) -> dict[str, Rows]:
         "references": _settings(REFERENCES),
         "timestep-laws": _settings(LAWS),
         "reward-scales": _settings(SCALES),
+        "sources": _settings(SOURCES),
         "backbones": [{"name": name} for name in BACKBONES.names()],
         "prompts": [_prompts(name) for name in prompts.shipped()],
     }

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.options import parse_generate, parse_scoring, parse_seeds, split
+from bench.options import parse_generate, parse_scoring, parse_seeds, parse_source, split
 from trainers.errors import UserError
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ mini = typer.Typer(help="The miniature world.", no_args_is_help=True)
 app.add_typer(mini, name="mini")
 official = typer.Typer(help="The published packages of two rewards.", no_args_is_help=True)
 app.add_typer(official, name="official")
+data = typer.Typer(help="Preference pairs.", no_args_is_help=True)
+app.add_typer(data, name="data")
 
 SpecArgument = Annotated[str, typer.Argument(help="Name of a shipped spec, or a YAML file.")]
 QuickOption = Annotated[bool, typer.Option("--quick", help="A smaller version: a smoke test.")]
@@ -244,6 +246,54 @@ def doctor(as_json: JsonOption = False) -> int:
     findings = examine()
     print_findings(findings, as_json)
     return 0 if all(f.good for f in findings) else 1
+
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(help="Parquet, jsonl or json of pairs, or '{name: ..., path: ...}' as in spec."),
+]
+
+
+@data.command("check")
+def data_check(source: SourceArgument, as_json: JsonOption = False) -> int:
+    """Look at every pair: labels, damaged images, sizes, repetitions. Exit code 1 if refused."""
+    from bench.assets import pairs_source
+    from bench.data_check import check_source, print_check
+
+    found = check_source(pairs_source(parse_source(source)))
+    print_check(found, as_json)
+    return 1 if found.problems() else 0
+
+
+@data.command("label")
+def data_label(
+    source: SourceArgument,
+    reward: Annotated[str, typer.Option(help="The reward that judges.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    tie: Annotated[float, typer.Option(min=0, help="Scores this close are a tie.")] = 0.0,
+    device: Annotated[str, typer.Option(help="A torch device, e.g. cuda.")] = "cpu",
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per forward pass.")] = None,
+    weights: WeightsOption = None,
+    offline: OfflineOption = False,
+) -> int:
+    """Rank every pair anew by a reward, into a parquet file of its own."""
+    from bench.assets import pairs_source
+    from bench.data_label import label_pairs
+    from bench.quiet import silence_libraries
+    from bench.rewards.shared import Shared
+    from bench.score import make_reward
+
+    silence_libraries()
+    settings = parse_scoring(weights, device=device, dtype=dtype, batch_size=batch_size)
+    judge = make_reward(reward, settings, Shared())
+    done = label_pairs(pairs_source(parse_source(source)), judge, out, tie)
+    typer.echo(
+        f"{out}: {done.written} pairs, {done.ties} ties, {done.unscored} without a score, "
+        f"{done.damaged} damaged and left out; {done.agree} of {done.decided} pairs decided before "
+        f"are decided alike. In a spec that uses it: labelled_by: [{reward}]"
+    )
+    return 0
 
 
 @mini.command("build")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bench.assets import folder_sha256, model_folder, pairs_file
+from bench.assets import folder_sha256, model_folder, pairs_source
 from bench.matrix import BASE, CONTROL, Matrix, build_matrix
 from bench.prompts import PromptSet, load_prompts
 from bench.rewards.shared import Shared
@@ -12,8 +12,9 @@ from bench.score import make_reward
 from bench.spec import Spec
 from bench.stages import EncodeStage, GenerateStage, ScoreStage, Stage, TrainStage
 from trainers.backbones import BACKBONES
-from trainers.data.pairs import read_pairs
-from trainers.files import sha256_file
+from trainers.data.select import select
+from trainers.data.settings import DataSettings
+from trainers.files import canonical_json
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Experiment:
     matrix: Matrix
     prompts: PromptSet
     pairs: int
+    """Pairs that the first arm trains on, but for those with damaged images."""
     ties: int
+    """Ties that it leaves out."""
     sets: tuple[ImageSet, ...]
     cards: dict[str, dict[str, Any]]
     """The card of each reward, its signature included."""
@@ -63,10 +66,10 @@ def prepare(spec: Spec) -> Experiment:
     Raises:
         UserError: If a model, pair set, prompt set, reward or setting is missing or wrong.
     """
-    base, data = model_folder(spec.base), pairs_file(spec.data)
+    base, source = model_folder(spec.base), pairs_source(spec.data)
     BACKBONES.get(spec.backbone)(base)
-    pairs = read_pairs(data)
-    base_sha256, data_sha256 = folder_sha256(base), sha256_file(data)
+    rows = source.open()
+    base_sha256, data_sha256 = folder_sha256(base), rows.sha256()
     matrix = build_matrix(spec, base_sha256, data_sha256)
     prompts = load_prompts(spec.prompts, spec.prompt_limit)
     shared = Shared()
@@ -76,9 +79,18 @@ def prepare(spec: Spec) -> Experiment:
         name: {**reward.card.model_dump(mode="json"), "signature": signatures[name]}
         for name, reward in rewards.items()
     }
-    latents = EncodeStage(
-        "latents", spec.backbone, base, base_sha256, data, data_sha256, len(pairs.pairs)
-    )
+    encoders: dict[str, EncodeStage] = {}
+
+    def encoder(settings: DataSettings) -> EncodeStage:
+        """One stage for all runs whose pairs are encoded alike."""
+        key = canonical_json(settings.encoding_key())
+        if key not in encoders:
+            label = f"latents {len(encoders) + 1}" if encoders else "latents"
+            encoders[key] = EncodeStage(
+                label, spec.backbone, base, base_sha256, source, data_sha256, settings,
+                len(select(rows, settings).rows), spec.encoding,
+            )  # fmt: skip
+        return encoders[key]
 
     def image_set(arm: str, seed: int | None, train: TrainStage | None, first: int) -> ImageSet:
         label = arm if seed is None else f"{arm} seed {seed}"
@@ -95,10 +107,13 @@ def prepare(spec: Spec) -> Experiment:
     sets = [image_set(BASE, None, None, 0)]
     for arm in matrix.arms:
         for seed, config in arm.configs.items():
-            train = TrainStage(f"training {arm.name} seed {seed}", config, base, latents)
+            train = TrainStage(
+                f"training {arm.name} seed {seed}", config, base, encoder(config.data)
+            )
             sets.append(image_set(arm.name, seed, train, 0))
     step = spec.generate.images_per_prompt
     for pair in range(spec.statistics.control_pairs):
         for side, name in enumerate((f"{CONTROL}'", CONTROL)):
             sets.append(image_set(name, pair, None, (1 + 2 * pair + side) * step))
-    return Experiment(spec, matrix, prompts, len(pairs.pairs), pairs.ties, tuple(sets), cards)
+    first = select(rows, next(iter(matrix.arms[0].configs.values())).data)
+    return Experiment(spec, matrix, prompts, len(first.rows), first.ties, tuple(sets), cards)

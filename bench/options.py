@@ -28,6 +28,23 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
     return tuple(seeds)
 
 
+def parse_source(text: str) -> "str | dict[str, Any]":
+    """A path, or a mapping ``{name: ..., path: ...}`` in YAML.
+
+    Raises:
+        UserError: If it begins like a mapping and is none.
+    """
+    if not text.startswith("{"):
+        return text
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"expected a path or {{name: ..., path: ...}}, got {text!r}") from error
+    return dict(found)
+
+
 def split(names: str) -> list[str]:
     """Names with commas between them."""
     return [name.strip() for name in names.split(",") if name.strip()]

@@ -5,15 +5,15 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.assets import folder_sha256, model_folder
+from bench.encode import open_pairs
 from bench.experiment import prepare
 from bench.generate import generate
 from bench.prompts import load_prompts
 from bench.spec import Generate, load_spec
 from bench.stages import GenerateStage
+from bench.store import Store
 from trainers.backbones import BACKBONES
 from trainers.core import Trainer
-from trainers.data.latents import encode_pairs
-from trainers.data.pairs import read_pairs
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text, write_text
 from trainers.metrics import StepMetrics
@@ -33,8 +33,9 @@ def train_arm(source: str, arm: str, seed: int, out: Path, console: Console) -> 
     stage = next(s.images.train for s in experiment.sets if s.arm == arm)
     assert stage is not None
     backbone = BACKBONES.get(spec.backbone)(stage.base)
-    data = encode_pairs(read_pairs(stage.latents.data), backbone)
-    out.mkdir(parents=True, exist_ok=True)
+    store = Store(out / "store")
+    stage.latents.execute(store, lambda images: None)
+    data = open_pairs(stage.latents, store, backbone, stage.config.data)
 
     def show(step: int, metrics: StepMetrics) -> None:
         if step % 10 == 0 or step == stage.config.steps:

@@ -63,6 +63,16 @@ class Generate(BaseModel):
         return self
 
 
+class Encoding(BaseModel):
+    """How pairs are encoded. Execution only: no field changes what a run learns."""
+
+    model_config = _Frozen
+    cache: bool = True
+    """Keep the encodings of images and prompts in the store; otherwise every step makes its own."""
+    batch_size: int = Field(32, ge=1)
+    """Images per forward pass, where encodings are kept."""
+
+
 class Scoring(BaseModel):
     """How rewards run. What decides a score is in its signature; the rest is execution."""
 
@@ -112,8 +122,10 @@ class Spec(BaseModel):
     base: str
     """A model shipped with the package, or a folder in the diffusers layout."""
     backbone: str = "stable-diffusion"
-    data: str
-    """Preference pairs shipped with the package, or a parquet file."""
+    data: str | dict[str, Any]
+    """Preference pairs: a set shipped with the package, a path, or a source by ``name`` with its
+    settings; see ``trainers.data.sources``. What is made of them is ``train.data``."""
+    encoding: Encoding = Encoding()
     labelled_by: tuple[str, ...] = ()
     """Rewards that the preferences of the pairs were made from: tables mark them."""
     train: dict[str, Any]

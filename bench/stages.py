@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.samplers import fitting
-from bench.spec import Generate, Scoring
+from bench.spec import Encoding, Generate, Scoring
 from bench.store import Status, Store
 from trainers.config import TrainConfig
+from trainers.data.settings import DataSettings
+from trainers.data.sources import Source
 from trainers.files import canonical_json, sha256_text
 
 Report = Callable[[int], None]
@@ -87,19 +89,32 @@ class Stage(ABC):
 
 @dataclass(frozen=True)
 class EncodeStage(Stage):
-    """Preference pairs to latents and text states."""
+    """The pairs whose images can be read, as an index of their encodings.
+
+    The encodings themselves go to a cache that all experiments of the store share, by content.
+    They can be made again from the source, so they are no outputs: without them, or with them
+    deleted, the stage is as done as before.
+    """
 
     kind: ClassVar[str] = "latents"
     backbone: str
     base: Path
     base_sha256: str
-    data: Path
+    source: Source
+    """Execution only: what it holds is in the hash."""
     data_sha256: str
+    settings: DataSettings
     pairs: int
+    encoding: Encoding
 
     def key(self) -> dict[str, Any]:
-        """See the base class."""
-        return {"backbone": self.backbone, "base": self.base_sha256, "data": self.data_sha256}
+        """See the base class. Settings that change no encoding do not enter."""
+        return {
+            "backbone": self.backbone,
+            "base": self.base_sha256,
+            "data": self.data_sha256,
+            "settings": self.settings.encoding_key(),
+        }
 
     @property
     def units(self) -> int:
@@ -108,12 +123,9 @@ class EncodeStage(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
-        from trainers.backbones import BACKBONES
-        from trainers.data.latents import encode_pairs
-        from trainers.data.pairs import read_pairs
+        from bench.encode import encode
 
-        backbone = BACKBONES.get(self.backbone)(self.base)
-        encode_pairs(read_pairs(self.data), backbone).save(folder / "pairs.safetensors")
+        encode(self, folder, store, report)
 
 
 @dataclass(frozen=True)
@@ -141,12 +153,12 @@ class TrainStage(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
+        from bench.encode import open_pairs
         from trainers.backbones import BACKBONES
         from trainers.core import Trainer
-        from trainers.data.latents import PairLatents
 
         backbone = BACKBONES.get(self.config.backbone)(self.base)
-        data = PairLatents.load(self.latents.output(store) / "pairs.safetensors")
+        data = open_pairs(self.latents, store, backbone, self.config.data)
         Trainer(self.config, backbone, data).run(folder, lambda step, _: report(step))
 
 

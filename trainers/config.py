@@ -3,8 +3,17 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    model_validator,
+)
 
+from trainers.data.settings import DataSettings
 from trainers.files import canonical_json, sha256_text
 from trainers.objectives import OBJECTIVES, Objective
 from trainers.references import REFERENCES, ReferenceRule
@@ -61,6 +70,7 @@ class TrainConfig(BaseModel):
     backbone: str
     base_sha256: str
     data_sha256: str
+    data: DataSettings = DataSettings()
     objective: Annotated[InstanceOf[Objective], *_slot(OBJECTIVES)]
     reference: Annotated[InstanceOf[ReferenceRule], *_slot(REFERENCES)]
     timesteps: Timesteps
@@ -72,6 +82,14 @@ class TrainConfig(BaseModel):
     """Equal parts that a batch is cut into, to save memory."""
     caption_dropout: float = Field(0.0, ge=0, lt=1)
     seed: int
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        if self.data.ties == "soft" and not self.objective.soft_labels:
+            raise ValueError(
+                f"objective {self.objective.name!r} cannot learn from ties: set 'data.ties: drop'"
+            )
+        return self
 
     def run_id(self) -> str:
         """sha256 of the canonical JSON of every field."""

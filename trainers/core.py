@@ -119,7 +119,8 @@ class Trainer:
         winner, loser = self._errors(self.policy, batch).chunk(2)
         with torch.no_grad():
             ref_winner, ref_loser = self._errors(self.reference.model, batch).chunk(2)
-        errors = PairErrors(winner, loser, ref_winner, ref_loser)
+        preference = self.data.preference(draws.rows[rows]).float().to(self.device)
+        errors = PairErrors(winner, loser, ref_winner, ref_loser, preference)
         losses = self.config.objective.loss(errors, self.scale[timesteps[rows].to(self.device)])
         (losses.sum() / self.config.batch_size).backward()
         detached = (e.detach() for e in (winner, loser, ref_winner, ref_loser))

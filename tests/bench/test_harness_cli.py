@@ -79,7 +79,10 @@ def test_a_mistake_is_one_line_and_exit_code_1(
         ({"rewards": ["oracle", "oracel"]}, "unknown reward 'oracel': did you mean 'oracle'?"),
         ({"objectives": {"dop": {"objective": {"name": "dop"}}}}, "did you mean 'dpo'?"),
         ({"base": "mini-ds"}, "no model 'mini-ds': give the path of a diffusers folder, or mini-"),
-        ({"data": "nope"}, "no pair set 'nope': give the path of a parquet file, or mini-pairs"),
+        (
+            {"data": "nope"},
+            "no preference pairs at nope: give a parquet file, a folder or a pattern",
+        ),
         ({"prompts": "nope"}, "no prompt set 'nope'"),
         ({"prompt_limit": 9999}, "9999 were asked for"),
         ({"backbone": "stable-difusion"}, "did you mean 'stable-diffusion'?"),

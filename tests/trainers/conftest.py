@@ -16,8 +16,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
-from trainers.data.latents import PairLatents, encode_pairs
-from trainers.data.pairs import read_pairs
+from trainers.data.encode import encode_pairs
+from trainers.data.encodings import CachedEncodings, Encoder, EncodingCache
+from trainers.data.pairs import Pairs
+from trainers.data.select import select
+from trainers.data.settings import DataSettings
+from trainers.data.sources import make_source
 
 SIDE = 32
 """Pixels; the autoencoder makes 4 x 4 latents of them."""
@@ -153,9 +157,28 @@ def parquet(
 
 
 @pytest.fixture(scope="session")
-def latents(parquet: Path, backbone: StableDiffusion) -> PairLatents:
+def open_pairs() -> Callable[..., Pairs]:
+    """Encode the pairs of a file, under settings, and open them from a cache in ``folder``."""
+
+    def make(path: Path, backbone: StableDiffusion, folder: Path, **changes: Any) -> Pairs:
+        rows, settings = make_source(str(path)).open(), DataSettings(**changes)
+        encoder = Encoder(backbone, settings, "weights")
+        cache = EncodingCache(folder, encoder)
+        index = encode_pairs(rows, select(rows, settings), encoder, cache).index
+        return Pairs(index, settings, CachedEncodings(index, cache), backbone.micro_conditioned)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def latents(
+    parquet: Path,
+    backbone: StableDiffusion,
+    open_pairs: Callable[..., Pairs],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Pairs:
     """The 24 pairs that are no ties, encoded."""
-    return encode_pairs(read_pairs(parquet), backbone)
+    return open_pairs(parquet, backbone, tmp_path_factory.mktemp("encodings"))
 
 
 @pytest.fixture(scope="session")

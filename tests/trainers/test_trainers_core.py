@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from trainers.backbones import Condition
+from trainers.backbones import Condition, Moments
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import METRICS, Trainer
-from trainers.data.latents import PairLatents, encode_pairs
-from trainers.data.pairs import read_pairs
+from trainers.data.pairs import Pairs
+from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.metrics import StepMetrics
 
@@ -88,9 +88,11 @@ def derive_step(
     out = Expected([], {name: [] for name in names}, [], timesteps)
     for i, t in enumerate(timesteps):
         row = int(draws.rows[i])
-        text = data.told["text"][data.prompt[row]]
-        winner = data.winner.mean[row] + data.winner.std[row] * draws.posterior[0, i]
-        loser = data.loser.mean[row] + data.loser.std[row] * draws.posterior[1, i]
+        place = torch.tensor([row])
+        text = data.condition(place, torch.tensor([False]))["text"][0]
+        won, lost = data.images(place)
+        winner = won.mean[0] + won.std[0] * draws.posterior[0, i]
+        loser = lost.mean[0] + lost.std[0] * draws.posterior[1, i]
         with torch.no_grad():
             ref_w, ref_l = (mse(reference, x, draws.noise[i], t, text) for x in (winner, loser))
         new_w, new_l = (mse(policy, x, draws.noise[i], t, text) for x in (winner, loser))
@@ -117,7 +119,7 @@ def check_gradients(policy: nn.Module, expected: nn.Module) -> None:
 def test_steps_derived_again(
     configure: Configure,
     backbone: StableDiffusion,
-    latents: PairLatents,
+    latents: Pairs,
     model_folder: Path,
     scaled: bool,
 ) -> None:
@@ -156,7 +158,7 @@ def test_steps_derived_again(
 
 
 def test_first_update_of_adamw(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents
+    configure: Configure, backbone: StableDiffusion, latents: Pairs
 ) -> None:
     """After one step both bias-corrected moments are g and g^2, so (Loshchilov & Hutter 2019)
 
@@ -174,7 +176,7 @@ def test_first_update_of_adamw(
 
 
 def test_gradients_are_clipped_as_a_whole(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents
+    configure: Configure, backbone: StableDiffusion, latents: Pairs
 ) -> None:
     """Their joint norm becomes max_grad_norm; logged is the norm before."""
     settings = {"lr": 1e-3, "max_grad_norm": 0.25}
@@ -186,9 +188,7 @@ def test_gradients_are_clipped_as_a_whole(
     assert sum(squares) ** 0.5 == pytest.approx(0.25, rel=1e-4)
 
 
-def test_accumulation(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents
-) -> None:
+def test_accumulation(configure: Configure, backbone: StableDiffusion, latents: Pairs) -> None:
     """A batch of 4 in one part or in four: the same mean loss and gradients, to rounding."""
     whole, parts = (
         Trainer(
@@ -211,7 +211,7 @@ def test_accumulation(
 
 
 def test_a_batch_that_cannot_be_cut_is_refused(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents
+    configure: Configure, backbone: StableDiffusion, latents: Pairs
 ) -> None:
     """Unequal parts would weigh their pairs unequally."""
     with pytest.raises(UserError, match="batch_size 4 cannot be cut into 3 equal parts"):
@@ -219,10 +219,16 @@ def test_a_batch_that_cannot_be_cut_is_refused(
 
 
 def test_sft_does_not_see_the_loser(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents
+    configure: Configure, backbone: StableDiffusion, latents: Pairs
 ) -> None:
     """Other losers change neither its loss nor its gradients."""
-    winners = dataclasses.replace(latents, loser=latents.winner)
+
+    class Winners(Pairs):
+        def images(self, rows: Tensor) -> tuple[Moments, Moments]:
+            winner, _ = super().images(rows)
+            return winner, winner
+
+    winners = Winners(latents.index, DataSettings(), latents.encodings)
     config = configure(objective={"name": "sft"}, optimizer=LOSSLESS)
     one, other = Trainer(config, backbone, latents), Trainer(config, backbone, winners)
     first, second = one.advance(), other.advance()
@@ -233,7 +239,7 @@ def test_sft_does_not_see_the_loser(
 
 
 def test_divergence_derived_again(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents, model_folder: Path
+    configure: Configure, backbone: StableDiffusion, latents: Pairs, model_folder: Path
 ) -> None:
     """Mean over the first winners of the batch of mse(policy) - mse(pretrained), per element.
 
@@ -254,7 +260,9 @@ def test_divergence_derived_again(
     differences = []
     with torch.no_grad():
         for row, u, eps in zip(rows, uniform.tolist(), noise, strict=True):
-            image, text = latents.winner.mean[row], latents.told["text"][latents.prompt[row]]
+            place = torch.tensor([row])
+            image = latents.images(place)[0].mean[0]
+            text = latents.condition(place, torch.tensor([False]))["text"][0]
             now, then = (mse(n, image, eps, int(1000 * u), text) for n in (trainer.policy, init))
             differences.append(float(now - then))
     assert abs(np.mean(differences)) > 1e-4
@@ -262,7 +270,7 @@ def test_divergence_derived_again(
 
 
 def test_the_updated_reference_is_the_policy(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents
+    configure: Configure, backbone: StableDiffusion, latents: Pairs
 ) -> None:
     """After the update of step 2 policy and reference agree, so step 3 has margin 0 and loss ln 2.
 
@@ -280,7 +288,7 @@ def test_the_updated_reference_is_the_policy(
 def test_caption_dropout(
     configure: Configure,
     backbone: StableDiffusion,
-    latents: PairLatents,
+    latents: Pairs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Pairs whose draw is below the rate get the empty prompt's text, for winner and loser alike.
@@ -304,7 +312,8 @@ def test_caption_dropout(
     assert len(seen) == 2
     for told in seen:
         for i, gone in enumerate(dropped * 2):
-            own = latents.told["text"][latents.prompt[draws.rows[i % 12]]]
+            place = draws.rows[i % 12][None]
+            own = latents.condition(place, torch.tensor([False]))["text"][0]
             torch.testing.assert_close(
                 told["text"][i], empty if gone else own, rtol=1e-5, atol=1e-5
             )
@@ -314,7 +323,7 @@ def test_caption_dropout(
 def base(
     configure: Configure,
     backbone: StableDiffusion,
-    latents: PairLatents,
+    latents: Pairs,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Trainer, Path]:
     """A finished plain DPO run."""
@@ -357,7 +366,7 @@ def test_the_log(base: tuple[Trainer, Path]) -> None:
 
 
 def test_on_step_is_told_every_step(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents, tmp_path: Path
+    configure: Configure, backbone: StableDiffusion, latents: Pairs, tmp_path: Path
 ) -> None:
     """With what the log holds."""
     told: list[tuple[int, StepMetrics]] = []
@@ -385,7 +394,7 @@ OFF: dict[str, dict[str, Any]] = {
 def test_a_component_that_is_off_is_the_base_run(
     configure: Configure,
     backbone: StableDiffusion,
-    latents: PairLatents,
+    latents: Pairs,
     tmp_path: Path,
     base: tuple[Trainer, Path],
     component: str,
@@ -400,7 +409,7 @@ def test_a_component_that_is_off_is_the_base_run(
 def test_a_component_that_is_on_is_not(
     configure: Configure,
     backbone: StableDiffusion,
-    latents: PairLatents,
+    latents: Pairs,
     tmp_path: Path,
     base: tuple[Trainer, Path],
 ) -> None:
@@ -427,7 +436,7 @@ def test_a_component_that_is_on_is_not(
 
 @pytest.mark.parametrize("step", [1, 3])
 def test_a_gradient_that_is_no_number_fails_the_run(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents, tmp_path: Path, step: int
+    configure: Configure, backbone: StableDiffusion, latents: Pairs, tmp_path: Path, step: int
 ) -> None:
     """Poison the first pair of a step: it raises, again when run again, and leaves no network.
 
@@ -435,9 +444,14 @@ def test_a_gradient_that_is_no_number_fails_the_run(
     """
     config = configure()
     row = int(Trainer(config, backbone, latents).stream.at(2 * (step - 1), 1).rows)
-    mean = latents.winner.mean.clone()
-    mean[row] = torch.nan
-    poisoned = dataclasses.replace(latents, winner=latents.winner._replace(mean=mean))
+
+    class Poisoned(Pairs):
+        def images(self, rows: Tensor) -> tuple[Moments, Moments]:
+            winner, loser = super().images(rows)
+            winner.mean[rows == row] = torch.nan
+            return winner, loser
+
+    poisoned = Poisoned(latents.index, DataSettings(), latents.encodings)
     for every in (50, 1, 1):
         trainer = Trainer(config, backbone, poisoned)
         with pytest.raises(FloatingPointError, match=f"gradient of step {step} is not finite"):
@@ -449,8 +463,8 @@ def test_a_gradient_that_is_no_number_fails_the_run(
 
 
 def test_no_global_randomness(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents, tmp_path: Path,
-    parquet: Path, model_folder: Path,
+    configure: Configure, backbone: StableDiffusion, latents: Pairs, tmp_path: Path,
+    parquet: Path, model_folder: Path, open_pairs: Callable[..., Pairs],
 ) -> None:  # fmt: skip
     """Neither used nor disturbed: the generators of torch, NumPy and Python stand as before,
 
@@ -471,7 +485,7 @@ def test_no_global_randomness(
         torch_state, python_state = torch.get_rng_state(), random.getstate()
         numpy_state = np.random.get_state()  # noqa: NPY002
         fresh = StableDiffusion(model_folder)
-        data = encode_pairs(read_pairs(parquet), fresh) if seed == 1 else latents
+        data = open_pairs(parquet, fresh, tmp_path / "encodings") if seed == 1 else latents
         Trainer(config, fresh, data).run(tmp_path / str(seed), checkpoint_every=1)
         assert torch.equal(torch.get_rng_state(), torch_state)
         assert random.getstate() == python_state

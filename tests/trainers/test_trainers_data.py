@@ -1,21 +1,17 @@
-"""Preference pairs from Pick-a-Pic parquet, and their encoding."""
+"""Which rows become pairs: labels, ties, selections, and what enters the identity of the data."""
 
-import io
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from diffusers import AutoencoderKL
-from PIL import Image
 
-from trainers.backbones.stable_diffusion import StableDiffusion
-from trainers.data.latents import PairLatents, encode_pairs
-from trainers.data.pairs import read_pairs
+from trainers.config import TrainConfig
+from trainers.data.select import normalise, select
+from trainers.data.settings import DataSettings
+from trainers.data.sources import Rows, make_source
 from trainers.errors import UserError
-from trainers.files import sha256_file
 
 Row = dict[str, Any]
 Write = Callable[[Path, list[Row]], Path]
@@ -26,150 +22,146 @@ def row(caption: str, label: float | None) -> Row:
     return {"caption": caption, "jpg_0": b"zero", "jpg_1": b"one", "label_0": label}
 
 
-def test_labels(tmp_path: Path, write_parquet: Write) -> None:
-    """1: image 0 wins; 0: image 1 wins, so the two change places; 0.5: a tie, dropped and counted.
+def chosen(rows: Rows, **settings: Any) -> list[int]:
+    return select(rows, DataSettings(**settings)).rows.tolist()
 
-    The other pairs stay in the order of the file.
-    """
-    rows = [row("a", 1.0), row("b", 0.5), row("c", 0.0), row("d", 1.0), row("e", 0.5)]
-    pairs = read_pairs(write_parquet(tmp_path / "p.parquet", rows))
-    assert [(p.prompt, p.winner, p.loser) for p in pairs.pairs] == [
-        ("a", b"zero", b"one"), ("c", b"one", b"zero"), ("d", b"zero", b"one")
-    ]  # fmt: skip
-    assert pairs.ties == 2
+
+def test_ties_are_dropped_and_counted(tmp_path: Path, write_parquet: Write) -> None:
+    """1: image 0 is preferred; 0: image 1; 0.5: a tie. The others keep the order of the file."""
+    raw = [row("a", 1.0), row("b", 0.5), row("c", 0.0), row("d", 1.0), row("e", 0.5)]
+    rows = make_source(str(write_parquet(tmp_path / "p.parquet", raw))).open()
+    found = select(rows, DataSettings())
+    assert found.rows.tolist() == [0, 2, 3]
+    assert (found.ties, found.unlabelled) == (2, 0)
+    assert rows.labels[found.rows].tolist() == [1, 0, 1]
+    assert rows.images(2) == (b"zero", b"one")
+    soft = select(rows, DataSettings(ties="soft"))
+    assert (soft.rows.tolist(), soft.ties) == ([0, 1, 2, 3, 4], 0)
 
 
 def test_integer_labels(tmp_path: Path, write_parquet: Write) -> None:
     """A set without ties may store 0 and 1 as integers."""
-    pairs = read_pairs(write_parquet(tmp_path / "p.parquet", [row("a", 1), row("b", 0)]))
-    assert [p.winner for p in pairs.pairs] == [b"zero", b"one"]
-
-
-def test_other_columns_do_not_matter(tmp_path: Path, write_parquet: Write) -> None:
-    """Pick-a-Pic has many more; but the file's hash, which names the data, covers them."""
-    plain = write_parquet(tmp_path / "p.parquet", [row("a", 1.0)])
-    wide = write_parquet(tmp_path / "q.parquet", [{"uid": 3, **row("a", 1.0), "model_0": "x"}])
-    one, other = read_pairs(plain), read_pairs(wide)
-    assert one.pairs == other.pairs
-    assert one.sha256 == sha256_file(plain) != other.sha256
+    path = write_parquet(tmp_path / "p.parquet", [row("a", 1), row("b", 0)])
+    assert make_source(str(path)).open().labels.tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("label", [0.3, -1.0, 2.0, float("nan"), None])
 def test_an_illegal_label_is_refused(
     tmp_path: Path, write_parquet: Write, label: float | None
 ) -> None:
-    """With its row and what stood there: a guess would teach the wrong preference."""
-    path = write_parquet(tmp_path / "p.parquet", [row("a", 1.0), row("b", label)])
-    with pytest.raises(UserError, match=rf"row 1: label_0 must be 0, 0.5 or 1, got {label}"):
-        read_pairs(path)
+    """With its place and what stood there: a guess would teach the wrong preference."""
+    path = write_parquet(tmp_path / "p.parquet", [row("a", 1.0), row("b", label), row("c", label)])
+    rows = make_source(str(path)).open()
+    got = "null or NaN" if label is None or label != label else f"{label:g}"
+    pattern = rf"p.parquet row group 0 row 1: label_0 must be 0, 0.5 or 1, got {got}, and 1 more"
+    with pytest.raises(UserError, match=pattern):
+        select(rows, DataSettings())
 
 
-@pytest.mark.parametrize("column", ["caption", "jpg_0", "jpg_1", "label_0"])
-def test_a_missing_column_is_named(tmp_path: Path, write_parquet: Write, column: str) -> None:
-    """Expected, got, and what to add."""
-    rows = [{k: v for k, v in row("a", 1.0).items() if k != column}]
-    with pytest.raises(UserError, match=rf"expected the columns .*: add {column}$"):
-        read_pairs(write_parquet(tmp_path / "p.parquet", rows))
+def test_labels_that_contradict_are_refused(tmp_path: Path, write_parquet: Write) -> None:
+    """label_0 and label_1 add up to 1; one of them is wrong otherwise."""
+    raw = [row("a", 1.0) | {"label_1": 0.0}, row("b", 1.0) | {"label_1": 1.0}]
+    rows = make_source(str(write_parquet(tmp_path / "p.parquet", raw))).open()
+    with pytest.raises(UserError, match=r"row 1: .* got a label_1 that is not 1 - label_0:"):
+        select(rows, DataSettings())
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """Not a stack trace from the parquet reader."""
-    with pytest.raises(UserError, match=r"no preference pairs at .*nowhere\.parquet"):
-        read_pairs(tmp_path / "nowhere.parquet")
+def test_rows_that_nobody_judged_are_dropped(tmp_path: Path, write_parquet: Write) -> None:
+    """has_label false, whatever the label says."""
+    raw = [row("a", 1.0) | {"has_label": True}, row("b", None) | {"has_label": False}]
+    raw += [row("c", 0.0) | {"has_label": False}]
+    found = select(
+        make_source(str(write_parquet(tmp_path / "p.parquet", raw))).open(), DataSettings()
+    )
+    assert (found.rows.tolist(), found.unlabelled, found.ties) == ([0], 2, 0)
 
 
 def test_ties_alone_are_refused(tmp_path: Path, write_parquet: Write) -> None:
-    """There is nothing to learn from them."""
+    """There is nothing to learn from them, unless they are kept."""
     path = write_parquet(tmp_path / "p.parquet", [row("a", 0.5), row("b", 0.5)])
-    with pytest.raises(UserError, match="all 2 rows are ties"):
-        read_pairs(path)
+    rows = make_source(str(path)).open()
+    with pytest.raises(UserError, match="of 2 rows, 2 are ties"):
+        select(rows, DataSettings())
+    assert chosen(rows, ties="soft") == [0, 1]
 
 
-def test_the_fixture_as_a_whole(parquet: Path, rows: list[Row]) -> None:
-    """28 rows, 4 of them ties; where label_0 is 0, jpg_1 is the winner."""
-    pairs = read_pairs(parquet)
-    assert (len(pairs.pairs), pairs.ties) == (24, 4)
-    decided = [r for r in rows if r["label_0"] != 0.5]
-    for pair, r in zip(pairs.pairs, decided, strict=True):
-        first, second = ("jpg_0", "jpg_1") if r["label_0"] else ("jpg_1", "jpg_0")
-        assert (pair.winner, pair.loser) == (r[first], r[second])
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory, write_parquet: Write) -> Rows:
+    """200 rows of 40 prompts, of which every fifth row is a tie."""
+    raw = [row(f"Prompt {i % 40}", 0.5 if i % 5 == 0 else 1.0) for i in range(200)]
+    path = tmp_path_factory.mktemp("many") / "p.parquet"
+    return make_source(str(write_parquet(path, raw))).open()
 
 
-def test_moments_are_those_of_the_autoencoder(
-    model_folder: Path, parquet: Path, latents: PairLatents
+def test_pairs_of_a_prompt(many: Rows) -> None:
+    """At most two of the five or, where all of them are ties, none; another seed, other pairs."""
+    kept = chosen(many, per_prompt=2)
+    counts = Counter(i % 40 for i in kept)
+    assert set(counts.values()) == {2}
+    assert sorted(counts) == [p for p in range(40) if p % 5]
+    assert kept == sorted(kept)
+    assert kept == chosen(many, per_prompt=2) != chosen(many, per_prompt=2, seed=1)
+    assert set(kept) < set(chosen(many, per_prompt=3))
+
+
+def test_subsets_are_nested_and_random(many: Rows) -> None:
+    """By number or share of the 160 pairs; a smaller one is part of a larger one."""
+    some, more = chosen(many, subset=10), chosen(many, subset=0.5)
+    assert (len(some), len(more)) == (10, 80)
+    assert set(some) < set(more) < set(chosen(many))
+    assert some == sorted(some) != chosen(many)[:10]
+    assert some != chosen(many, subset=10, seed=1)
+    with pytest.raises(UserError, match="161 pairs are wanted, but there are 160"):
+        chosen(many, subset=161)
+
+
+def test_a_draw_belongs_to_a_row(many: Rows) -> None:
+    """Keeping ties changes which rows there are, not how those that were there compare."""
+    with_ties = [i for i in chosen(many, ties="soft", subset=200) if i % 5]
+    assert with_ties == chosen(many)
+    soft = [i for i in chosen(many, ties="soft", subset=50) if i % 5]
+    hard = chosen(many, subset=len(soft))
+    assert soft == hard
+
+
+def test_prompts_without_their_spelling(tmp_path: Path, write_parquet: Write) -> None:
+    """Case, white space and Unicode form: a full-width letter is the letter."""
+    assert normalise("  A\tRed  \uff26ox\n") == "a red fox"
+    raw = [row(c, 1.0) for c in ("a fox", "A  fox ", "a \uff26ox", "an owl")]
+    rows = make_source(str(write_parquet(tmp_path / "p.parquet", raw))).open()
+    kept = chosen(rows, dedup_prompts=True)
+    assert len(kept) == 2
+    assert kept[1] == 3
+    assert chosen(rows, per_prompt=1) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dedup_prompts": True, "per_prompt": 2}, "leave per_prompt out"),
+        ({"independent_flip": True}, "needs a flip probability"),
+        ({"crop": "random"}, "needs a resolution"),
+        ({"resolution": 500}, "multiple of 8"),
+        ({"subset": 1.5}, "less than or equal to 1"),
+        ({"shuffle": True}, "Extra inputs"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataSettings(**settings)
+
+
+def test_soft_ties_need_an_objective_that_knows_them(
+    configure: Callable[..., TrainConfig],
 ) -> None:
-    """One picture at a time through diffusers' own AutoencoderKL: f = 8, times scaling_factor.
-
-    JPEG, PNG and grey pictures alike, as RGB in [-1, 1]: 255 is 1 and 0 is -1.
-    """
-    vae = AutoencoderKL.from_pretrained(model_folder / "vae")
-    pairs = read_pairs(parquet).pairs
-    for i in (0, 1, 5, 23):
-        for data, got in ((pairs[i].winner, latents.winner), (pairs[i].loser, latents.loser)):
-            pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32)
-            scaled = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None] / 255 * 2 - 1
-            with torch.no_grad():
-                posterior = vae.encode(scaled).latent_dist
-            assert got.mean[i].shape == (4, 4, 4)
-            torch.testing.assert_close(got.mean[i], 1.5 * posterior.mean[0], rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(got.std[i], 1.5 * posterior.std[0], rtol=1e-4, atol=1e-5)
+    """Refused with the configuration, before anything starts."""
+    assert configure(data={"ties": "soft"}).data.ties == "soft"
+    with pytest.raises(ValueError, match="objective 'sft' cannot learn from ties"):
+        configure(data={"ties": "soft"}, objective={"name": "sft"})
 
 
-def test_every_prompt_finds_its_text(
-    parquet: Path, latents: PairLatents, backbone: StableDiffusion
-) -> None:
-    """One row per distinct prompt (five), and one more, the last, for the empty prompt."""
-    prompts = [pair.prompt for pair in read_pairs(parquet).pairs]
-    assert len(latents.told["text"]) == len(set(prompts)) + 1 == 6
-    assert len(latents) == len(prompts)
-    for i, prompt in enumerate(prompts):
-        own = latents.told["text"][latents.prompt[i]]
-        torch.testing.assert_close(
-            own, backbone.encode_prompts([prompt])["text"][0], rtol=1e-4, atol=1e-5
-        )
-    torch.testing.assert_close(
-        latents.told["text"][-1], backbone.encode_prompts([""])["text"][0], rtol=1e-4, atol=1e-5
-    )
-    assert latents.prompt.max().item() < 5
-    assert (
-        torch.cdist(latents.told["text"].flatten(1), latents.told["text"].flatten(1))
-        .fill_diagonal_(9)
-        .min()
-        > 1
-    )
-
-
-def test_an_empty_caption_is_a_prompt_too(
-    tmp_path: Path, write_parquet: Write, rows: list[Row], backbone: StableDiffusion
-) -> None:
-    """Pick-a-Pic has some; the last row still is the empty prompt's."""
-    blank = [rows[0] | {"caption": ""}, rows[1]]
-    encoded = encode_pairs(read_pairs(write_parquet(tmp_path / "p.parquet", blank)), backbone)
-    assert torch.allclose(
-        encoded.told["text"][encoded.prompt[0]], encoded.told["text"][-1], atol=1e-6
-    )
-    assert not torch.allclose(
-        encoded.told["text"][encoded.prompt[1]], encoded.told["text"][-1], atol=1e-2
-    )
-
-
-def test_the_encoding_does_not_depend_on_its_batches(
-    parquet: Path, backbone: StableDiffusion, latents: PairLatents
-) -> None:
-    """Up to rounding; 5 divides neither the 24 images nor the 6 prompts."""
-    small = encode_pairs(read_pairs(parquet), backbone, batch=5)
-    for a, b in zip((*small.winner, *small.loser), (*latents.winner, *latents.loser), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(small.told["text"], latents.told["text"], rtol=1e-4, atol=1e-5)
-    assert torch.equal(small.prompt, latents.prompt)
-
-
-def test_latents_round_trip(tmp_path: Path, latents: PairLatents) -> None:
-    """Every tensor to the bit."""
-    latents.save(tmp_path / "latents.safetensors")
-    back = PairLatents.load(tmp_path / "latents.safetensors")
-    mine = (*latents.winner, *latents.loser, latents.told["text"], latents.prompt)
-    theirs = (*back.winner, *back.loser, back.told["text"], back.prompt)
-    for a, b in zip(mine, theirs, strict=True):
-        assert a.dtype == b.dtype
-        assert torch.equal(a, b)
+def test_a_setting_that_is_true_and_one_that_is_one_are_not_confused() -> None:
+    """A subset of 1 is one pair, of 1.0 all: their kinds tell, in JSON as well."""
+    one, whole = DataSettings(subset=1), DataSettings(subset=1.0)
+    assert (one.model_dump(mode="json")["subset"], type(whole.subset)) == (1, float)
+    assert isinstance(one.subset, int)

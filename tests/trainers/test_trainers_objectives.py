@@ -1,5 +1,6 @@
 """DPO and SFT against values and identities worked out by hand."""
 
+import dataclasses
 import math
 
 import pytest
@@ -43,6 +44,16 @@ def test_dpo_golden(beta: float, logits: tuple[float, float], golden: float) -> 
     by_hand = [math.log1p(math.exp(-u)) for u in logits]
     assert loss.tolist() == pytest.approx(by_hand, rel=1e-10)
     assert loss.mean().item() == pytest.approx(golden, rel=1e-12)
+
+
+def test_dpo_of_a_tie_is_the_mean_over_both_labels() -> None:
+    """(ln(1 + exp(-u)) + ln(1 + exp(u))) / 2 for u = 1 and -0.8; with p = 1 the plain loss."""
+    pairs, ones = two_pairs(), torch.ones(2, dtype=torch.float64)
+    tie = dataclasses.replace(pairs, preference=torch.tensor([0.5, 1.0], dtype=torch.float64))
+    first, second = DPO(beta=2000.0).loss(tie, ones).tolist()
+    assert first == pytest.approx((math.log1p(math.exp(-1)) + math.log1p(math.exp(1))) / 2)
+    assert second == pytest.approx(math.log1p(math.exp(0.8)))
+    assert (DPO.soft_labels, SFT.soft_labels) == (True, False)
 
 
 def test_margin_is_in_favour_of_the_winner() -> None:

@@ -15,7 +15,7 @@ from trainers import checkpoint
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import CHECKPOINT, METRICS, Trainer
-from trainers.data.latents import PairLatents
+from trainers.data.pairs import Pairs
 from trainers.errors import UserError
 from trainers.metrics import StepMetrics
 
@@ -53,7 +53,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def arms(configure: Configure, backbone: StableDiffusion, latents: PairLatents) -> Arms:
+def arms(configure: Configure, backbone: StableDiffusion, latents: Pairs) -> Arms:
     """A frozen reference, and two that are updated until their gate acts, at one of steps 3 to 5.
 
     The learning rate is far too high, so that the divergence grows. For the bound, run without a
@@ -73,9 +73,7 @@ def arms(configure: Configure, backbone: StableDiffusion, latents: PairLatents) 
 
 
 @pytest.fixture(scope="module")
-def start(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents, arms: Arms
-) -> Start:
+def start(configure: Configure, backbone: StableDiffusion, latents: Pairs, arms: Arms) -> Start:
     """A trainer of an arm at step 0, as a new process would make it."""
     return lambda arm: Trainer(configure(**arms[arm]), backbone, latents)
 
@@ -217,7 +215,7 @@ def stopped(start: Start, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def test_a_checkpoint_of_another_run_is_refused(
     configure: Configure,
     backbone: StableDiffusion,
-    latents: PairLatents,
+    latents: Pairs,
     stopped: dict[str, Path],
     arms: Arms,
     tmp_path: Path,

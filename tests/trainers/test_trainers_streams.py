@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import Trainer
-from trainers.data.latents import PairLatents
+from trainers.data.pairs import Pairs
 from trainers.seeds import derive, numpy_generator
 from trainers.streams import Draws, Stream
 
@@ -168,7 +168,7 @@ def test_gate_draws_are_their_own() -> None:
 
 
 def test_arms_share_their_draws(
-    configure: Callable[..., TrainConfig], backbone: StableDiffusion, latents: PairLatents
+    configure: Callable[..., TrainConfig], backbone: StableDiffusion, latents: Pairs
 ) -> None:
     """Whatever the component, the example, noises and draws are those of the seed.
 

@@ -8,7 +8,7 @@ from trainers.backbones import Condition, Moments
 
 
 class PairData(ABC):
-    """Pairs in the order of their file: the same rows give the same tensors on every call."""
+    """Pairs in the order of their source: the same rows give the same tensors on every call."""
 
     @property
     @abstractmethod
@@ -27,5 +27,10 @@ class PairData(ABC):
     def condition(self, rows: Tensor, dropped: Tensor) -> Condition:
         """What the network is told of each pair, ``[n, ...]``.
 
-        Where ``dropped`` (``bool[n]``) holds, that of the empty prompt.
+        Where ``dropped`` (``bool[n]``) holds, that of the empty prompt. A backbone that is told of
+        sizes and crops finds them as ``micro``, ``float32[n, 6]``.
         """
+
+    @abstractmethod
+    def preference(self, rows: Tensor) -> Tensor:
+        """Probability that the winner is preferred, ``float64[n]``: 1, or 0.5 for a tie."""

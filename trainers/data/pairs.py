@@ -1,65 +1,57 @@
-"""Preference pairs from parquet files in the schema of Pick-a-Pic.
+"""Preference pairs as the trainer sees them."""
 
-Columns used: ``caption``, ``jpg_0``, ``jpg_1`` (image bytes) and ``label_0`` (1 if image 0 is
-preferred, 0 if image 1 is, 0.5 for a tie).
-"""
+import numpy as np
+import torch
+from torch import Tensor
 
-from dataclasses import dataclass
-from pathlib import Path
-
-import pyarrow.parquet as pq
-
-from trainers.errors import UserError
-from trainers.files import sha256_file
-
-COLUMNS = ("caption", "jpg_0", "jpg_1", "label_0")
+from trainers.backbones import Condition, Moments
+from trainers.data.base import PairData
+from trainers.data.encodings import Encodings
+from trainers.data.index import Index
+from trainers.data.settings import DataSettings
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A prompt with the encoded bytes of the preferred and the other image."""
+class Pairs(PairData):
+    """The pairs of an index under settings."""
 
-    prompt: str
-    winner: bytes
-    loser: bytes
+    def __init__(
+        self, index: Index, settings: DataSettings, encodings: Encodings, micro: bool = False
+    ) -> None:
+        """``micro``: whether the backbone is to be told of sizes and crops."""
+        self.index = index
+        self.encodings = encodings
+        labels = 1 - index.labels if settings.swap_labels else index.labels
+        self._winner = (labels < 0.5).astype(np.int64)
+        self._preference = torch.from_numpy(np.maximum(labels, 1 - labels))
+        # One condition serves both images: that of the winner.
+        told = index.micro[np.arange(len(index)), self._winner]
+        if settings.micro == "hard-coded":
+            told[:, :2] = told[:, 4:]
+            told[:, 2:4] = 0
+        self._micro = torch.from_numpy(told).float() if micro else None
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """See the base class."""
+        return tuple(self.encodings.images([0], [0]).mean.shape[1:])
 
-@dataclass(frozen=True)
-class PairSet:
-    """The pairs of a file, ties dropped, in the order of the file."""
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.index)
 
-    pairs: tuple[Pair, ...]
-    ties: int
-    sha256: str
+    def images(self, rows: Tensor) -> tuple[Moments, Moments]:
+        """See the base class."""
+        pairs, winner = rows.tolist(), self._winner[rows.numpy()]
+        both = self.encodings.images(2 * pairs, np.concatenate([winner, 1 - winner]).tolist())
+        (w_mean, l_mean), (w_std, l_std) = both.mean.chunk(2), both.std.chunk(2)
+        return Moments(w_mean, w_std), Moments(l_mean, l_std)
 
+    def condition(self, rows: Tensor, dropped: Tensor) -> Condition:
+        """See the base class."""
+        named = zip(rows.tolist(), dropped.tolist(), strict=True)
+        told = self.encodings.prompts(["" if d else self.index.prompts[row] for row, d in named])
+        return told if self._micro is None else {**told, "micro": self._micro[rows]}
 
-def read_pairs(path: Path) -> PairSet:
-    """Read a parquet file.
-
-    Raises:
-        UserError: If the file or a column is missing, a label is not one of 0, 0.5 and 1, or no
-            pair is left.
-    """
-    if not path.is_file():
-        raise UserError(f"no preference pairs at {path}: give the path of a parquet file")
-    have = pq.read_schema(path).names
-    if lacking := [c for c in COLUMNS if c not in have]:
-        raise UserError(
-            f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(have)}: "
-            f"add {', '.join(lacking)}"
-        )
-    rows = pq.read_table(path, columns=list(COLUMNS)).to_pylist()
-    pairs: list[Pair] = []
-    for number, row in enumerate(rows):
-        match row["label_0"]:
-            case 1 | 1.0:
-                pairs.append(Pair(row["caption"], row["jpg_0"], row["jpg_1"]))
-            case 0 | 0.0:
-                pairs.append(Pair(row["caption"], row["jpg_1"], row["jpg_0"]))
-            case 0.5:
-                pass
-            case other:
-                raise UserError(f"{path}: row {number}: label_0 must be 0, 0.5 or 1, got {other!r}")
-    if not pairs:
-        raise UserError(f"{path}: all {len(rows)} rows are ties: nothing to learn from")
-    return PairSet(tuple(pairs), len(rows) - len(pairs), sha256_file(path))
+    def preference(self, rows: Tensor) -> Tensor:
+        """See the base class."""
+        return self._preference[rows]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,6 +21,8 @@ class PairErrors:
     policy_loser: Tensor
     reference_winner: Tensor
     reference_loser: Tensor
+    preference: Tensor | float = 1.0
+    """Probability that the winner is preferred, ``[n]``: 1, or 0.5 for a tie."""
 
     @property
     def margin(self) -> Tensor:
@@ -30,6 +33,9 @@ class PairErrors:
 
 class Objective(Settings, ABC):
     """A preference objective. Its fields are its settings; it holds no state."""
+
+    soft_labels: ClassVar[bool] = False
+    """Whether it makes use of ``preference``; others are refused where ties are kept."""
 
     @abstractmethod
     def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:

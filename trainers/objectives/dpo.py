@@ -15,11 +15,17 @@ class DPO(Objective):
     The convention of the authors' code: errors are means over C, H, W, a factor one half, and the
     number of timesteps absorbed in ``beta``. ``lambda(t)`` stands inside the sigmoid, where it
     scales ``beta``; it is no loss weight (Kang et al. 2025, arXiv 2505.18736, Eq. 5-6).
+
+    Where the winner is preferred with probability ``p`` only, the loss is the expectation over
+    labels, ``p * -log sigmoid(u) + (1 - p) * -log sigmoid(-u)``.
     """
 
     name: ClassVar[str] = "dpo"
+    soft_labels: ClassVar[bool] = True
     beta: float = Field(5000.0, gt=0)
 
     def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
         """See the class; ``[n]``, at least 0."""
-        return -F.logsigmoid(0.5 * self.beta * scale * errors.margin)
+        u = 0.5 * self.beta * scale * errors.margin
+        p = errors.preference
+        return -p * F.logsigmoid(u) - (1 - p) * F.logsigmoid(-u)

@@ -1,0 +1,212 @@
+"""One pass over the images of a source: which can be read, and their encodings, if they are kept.
+
+It can be killed at any time: what a cache holds already is neither decoded nor encoded again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.data.ahead import work_ahead
+from trainers.data.cache import Bytes, TensorCache
+from trainers.data.encodings import Encoder, EncodingCache
+from trainers.data.index import Index
+from trainers.data.prepare import Pixels, Prepared, draw, image_key, image_size, pixels, plan
+from trainers.data.select import Selected
+from trainers.data.sources import BadPair, Rows
+from trainers.errors import UserError
+
+SHARD = 512
+"""Encodings in a file of a cache: what a killed process may lose."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A pair that cannot be used, and why."""
+
+    row: int
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What came of a pass."""
+
+    index: Index
+    dropped: tuple[Dropped, ...]
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image that was looked at; its pixels only if they have to be encoded."""
+
+    key: bytes
+    prepared: Prepared
+    pixels: Pixels | None
+
+
+def encode_pairs(
+    rows: Rows,
+    selected: Selected,
+    encoder: Encoder,
+    cache: EncodingCache | None = None,
+    batch: int = 32,
+    shard: int = SHARD,
+    threads: int | None = None,
+    report: Callable[[int], None] = lambda images: None,
+) -> Encoded:
+    """Look at every image of the selected rows, and fill ``cache`` with their encodings.
+
+    A pair with an image that is damaged or missing is dropped; the others keep their order.
+
+    Args:
+        rows: The source.
+        selected: Rows to use.
+        encoder: What encodes; without a cache only its settings are used.
+        cache: Where encodings go; None to find out what can be read, and no more.
+        batch: Images or prompts in one forward pass.
+        shard: Encodings in one file of the cache.
+        threads: How many decode images; None for one a core.
+        report: Told the number of images that are done.
+
+    Raises:
+        UserError: If no pair is left, or images differ in size and no resolution is set.
+    """
+    writer = _Writer(encoder.images, cache.images, batch, shard) if cache else None
+    kept: list[int] = []
+    images: list[tuple[_Image, _Image]] = []
+    dropped: list[Dropped] = []
+
+    def look(row: int, data: tuple[bytes, bytes]) -> tuple[_Image, _Image]:
+        zero, one = (_look_at(data[side], row, side, encoder, cache) for side in (0, 1))
+        return zero, one
+
+    seen = work_ahead(rows, selected.rows.tolist(), look, threads)
+    for done, (row, pair) in enumerate(seen, 1):
+        if isinstance(pair, BadPair):
+            dropped.append(Dropped(row, rows.place(row), str(pair)))
+        else:
+            for image in pair:
+                _check_size(image, images[0][0] if images else pair[0], rows.place(row))
+                if writer and image.pixels is not None:
+                    writer.put(image.key, image.pixels)
+            zero, one = (_Image(image.key, image.prepared, None) for image in pair)
+            kept.append(row)
+            images.append((zero, one))
+        report(2 * done)
+    if not kept:
+        raise UserError(
+            f"no pair can be used: all {len(dropped)} are damaged, the first at "
+            f"{dropped[0].place}: {dropped[0].reason}"
+        )
+    index = _index(rows, kept, images)
+    if cache and writer:
+        writer.close()
+        _encode_prompts(index, encoder, cache, batch, shard)
+        cache.refresh()
+    return Encoded(index, tuple(dropped))
+
+
+def _look_at(
+    data: bytes, row: int, side: int, encoder: Encoder, cache: EncodingCache | None
+) -> _Image:
+    settings = encoder.settings
+    prepared = plan(image_size(data), settings, draw(settings, row, side))
+    key = image_key(data, prepared, settings, encoder.identity)
+    if cache and not cache.images.missing(as_keys([key]))[0]:
+        return _Image(key, prepared, None)
+    return _Image(key, prepared, pixels(data, prepared, settings))
+
+
+def _check_size(image: _Image, first: _Image, place: str) -> None:
+    size, expected = image.prepared.target, first.prepared.target
+    if size != expected:
+        raise UserError(
+            f"{place}: expected an image of {expected[0]} x {expected[1]} pixels (height x width) "
+            f"as in the first pair, got {size[0]} x {size[1]}: set a resolution"
+        )
+
+
+def as_keys(keys: Sequence[bytes]) -> Bytes:
+    """Keys as an array, ``uint8[n, 32]``."""
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+
+
+def _index(rows: Rows, kept: list[int], images: list[tuple[_Image, _Image]]) -> Index:
+    where = np.array(kept, dtype=np.int64)
+    return Index(
+        where,
+        tuple(rows.prompts.take(where).to_pylist()),
+        rows.labels[where],
+        np.stack([as_keys([zero.key, one.key]) for zero, one in images]),
+        np.array([[image.prepared.micro for image in pair] for pair in images], dtype=np.int64),
+    )
+
+
+def _encode_prompts(
+    index: Index, encoder: Encoder, cache: EncodingCache, batch: int, shard: int
+) -> None:
+    prompts = [*dict.fromkeys(index.prompts), ""]
+    keys = cache.prompt_keys(prompts)
+    writer = _Writer(encoder.prompts, cache.prompts, batch, shard)
+    for prompt, key, lacking in zip(
+        prompts, keys, cache.prompts.missing(as_keys(keys)), strict=True
+    ):
+        if lacking:
+            writer.put(key, prompt)
+    writer.close()
+
+
+class _Writer(Generic[T]):
+    """Encodes items in batches and stores them in files of ``shard``."""
+
+    def __init__(
+        self,
+        encode: Callable[[Sequence[T]], dict[str, Tensor]],
+        cache: TensorCache,
+        batch: int,
+        shard: int,
+    ) -> None:
+        self.encode = encode
+        self.cache = cache
+        self.batch = batch
+        self.shard = shard
+        self.seen: set[bytes] = set()
+        self.waiting: list[tuple[bytes, T]] = []
+        self.keys: list[bytes] = []
+        self.parts: list[dict[str, Tensor]] = []
+
+    def put(self, key: bytes, item: T) -> None:
+        """Take an item, unless one with its key was here before."""
+        if key in self.seen:
+            return
+        self.seen.add(key)
+        self.waiting.append((key, item))
+        if len(self.waiting) == self.batch:
+            self._encode()
+
+    def close(self) -> None:
+        """Store what is left."""
+        if self.waiting:
+            self._encode()
+        if self.keys:
+            self._store()
+
+    def _encode(self) -> None:
+        keys, items = zip(*self.waiting, strict=True)
+        self.waiting = []
+        self.keys += keys
+        self.parts.append(self.encode(items))
+        if len(self.keys) >= self.shard:
+            self._store()
+
+    def _store(self) -> None:
+        names = self.parts[0]
+        self.cache.add(self.keys, {n: torch.cat([part[n] for part in self.parts]) for n in names})
+        self.keys, self.parts = [], []

@@ -1,0 +1,38 @@
+"""Hashes of large files, remembered until a file changes: a data set is too large to hash often."""
+
+import json
+import os
+from pathlib import Path
+
+from trainers.files import sha256_file, write_text
+
+HOME = "DPO_BENCH_HOME"
+"""Environment variable with the folder of what is kept between runs."""
+LARGE = 1 << 26
+"""Bytes from which on a hash is remembered: it takes a tenth of a second or more."""
+
+
+def remembered_sha256(path: Path) -> str:
+    """Hex sha256 of a file; of a large one, that of last time if size and time are unchanged."""
+    stat = path.stat()
+    if stat.st_size < LARGE:
+        return sha256_file(path)
+    home = Path(os.environ.get(HOME, "~/.cache/dpo-bench")).expanduser()
+    memory = home / "hashes" / "data.json"
+    known = _read(memory)
+    key, mark = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+    if key in known and known[key][0] == mark:
+        return str(known[key][1])
+    digest = sha256_file(path)
+    # Read again: another process may have added to it in the meantime.
+    write_text(memory, json.dumps({**_read(memory), key: [mark, digest]}))
+    return digest
+
+
+def _read(memory: Path) -> dict[str, list[object]]:
+    """What is remembered; nothing if the file is missing or damaged, as it can be made again."""
+    try:
+        found: dict[str, list[object]] = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found

@@ -1,0 +1,66 @@
+"""Which pairs a run learns from, and what is done to their images. Part of a run's identity."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SELECTION = ("ties", "per_prompt", "dedup_prompts", "subset")
+"""Fields that decide which pairs are used."""
+LATER = ("swap_labels", "micro")
+"""Fields that change neither which pairs are used nor what is encoded of them."""
+
+
+class DataSettings(BaseModel):
+    """What is made of the rows of a source.
+
+    The draws of crops and flips belong to a pair and to ``seed``: they are the same in every epoch
+    and for every training seed. So an image has one encoding, and a run that reads encodings from a
+    cache is the run that makes them in its loop.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    ties: Literal["drop", "soft"] = "drop"
+    """Leave ties out, or keep them with a preference of one half for either image."""
+    swap_labels: bool = False
+    """Prefer the other image of every pair: a control."""
+    per_prompt: int | None = Field(None, ge=1)
+    """Keep at most so many pairs of a prompt."""
+    dedup_prompts: bool = False
+    """Keep one pair of a prompt, where prompts are equal that differ in case, white space or
+    Unicode form only."""
+    subset: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of what is left, keep so many pairs, or this share. A smaller subset is part of a larger."""
+
+    resolution: int | None = Field(None, ge=8, multiple_of=8)
+    """Height and width that images are brought to, in pixels; None leaves every image as it is,
+    and all must be of one size."""
+    resize: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+    """How the shorter side is brought to ``resolution``, always with antialiasing."""
+    crop: Literal["centre", "random"] = "centre"
+    flip: float = Field(0.0, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    independent_flip: bool = False
+    """Draw the flips of winner and loser apart, as the code of Diffusion-DPO does (Wallace et al.
+    2024, arXiv 2311.12908); otherwise a pair is flipped as a whole."""
+    micro: Literal["measured", "hard-coded"] = "measured"
+    """For backbones that are told sizes and crops (Podell et al. 2023, arXiv 2307.01952, section
+    2.2): the real ones, or those of an image that never needed a crop, as in that code."""
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What encodings are rounded to, whether they are stored or made in the loop."""
+    seed: int = 0
+    """Of the subset, the choice among the pairs of a prompt, the crops and the flips."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataSettings":
+        if self.dedup_prompts and self.per_prompt not in (None, 1):
+            raise ValueError("dedup_prompts keeps one pair of a prompt: leave per_prompt out")
+        if self.independent_flip and self.flip == 0:
+            raise ValueError("independent_flip needs a flip probability above 0")
+        if self.crop == "random" and self.resolution is None:
+            raise ValueError("a random crop needs a resolution")
+        return self
+
+    def encoding_key(self) -> dict[str, object]:
+        """The settings that decide which images are encoded, and how."""
+        return self.model_dump(mode="json", exclude=set(LATER))

@@ -1,0 +1,106 @@
+"""What a source of preference pairs is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from trainers.data.hashes import remembered_sha256
+from trainers.errors import UserError
+from trainers.registry import Settings
+
+Labels = NDArray[np.float64]
+MISSING, CONTRADICTED = np.inf, -np.inf
+"""Stand for labels that are absent though somebody judged, and for two that contradict."""
+
+
+class BadPair(Exception):
+    """An image of a pair cannot be read: the pair is dropped and counted, the run goes on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(ABC):
+    """A source that has been opened: prompts and labels are in memory, images on the disk."""
+
+    prompts: pa.ChunkedArray
+    """Strings, one a row."""
+    labels: Labels
+    """Probability that image 0 is preferred: 1, 0, or 0.5 for a tie. NaN where nobody judged; any
+    other number is illegal."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+    @abstractmethod
+    def images(self, row: int) -> tuple[bytes, bytes]:
+        """The encoded images 0 and 1 of a row. Not to be called by two threads at a time.
+
+        Raises:
+            BadPair: If one is missing.
+        """
+
+    @abstractmethod
+    def place(self, row: int) -> str:
+        """What a message calls a row."""
+
+    @abstractmethod
+    def sha256(self) -> str:
+        """Identity of what the rows say and of the bytes of the images, wherever they lie."""
+
+
+class Source(Settings, ABC):
+    """A source. Its fields say where the rows lie and how they are read."""
+
+    @abstractmethod
+    def open(self) -> Rows:
+        """Read prompts and labels.
+
+        Raises:
+            UserError: If something is missing. Labels are not checked yet.
+        """
+
+
+def describe_label(label: float) -> str:
+    """What a label says, legal or not."""
+    special = {MISSING: "null or NaN", CONTRADICTED: "a label_1 that is not 1 - label_0"}
+    return special.get(label, f"{label:g}")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file of ``folder``.
+
+    Raises:
+        UserError: If ``name`` leads out of the folder: names are data.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"expected the name of a file in {folder}, got {name!r}, which leads out")
+    return path
+
+
+def read_inside(folder: Path, name: str) -> bytes:
+    """The bytes of a file of ``folder``.
+
+    Raises:
+        UserError: If ``name`` leads out of the folder.
+        BadPair: If there is no such file.
+    """
+    try:
+        return inside(folder, name).read_bytes()
+    except OSError as error:
+        raise BadPair(f"{name}: {error.strerror}") from error
+
+
+def file_hashes(folder: Path, names: Iterable[str]) -> list[str | None]:
+    """sha256 of each file of a folder, None where there is none.
+
+    Raises:
+        UserError: If a name leads out of the folder.
+    """
+    paths = [inside(folder, name) for name in names]
+    return [remembered_sha256(path) if path.is_file() else None for path in paths]

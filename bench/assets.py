@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trainers.data.sources import Source, make_source
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text, tree_hashes, write_text
+
+if TYPE_CHECKING:
+    from trainers.data.sources import Source
 
 
 def mini_folder() -> Path:
@@ -33,12 +35,14 @@ def pairs_file() -> Path:
     return mini_folder() / "pairs.parquet"
 
 
-def pairs_source(source: str | Mapping[str, Any]) -> Source:
+def pairs_source(source: str | Mapping[str, Any]) -> "Source":
     """A source of pairs: ``mini-pairs``, a path, or a name with settings.
 
     Raises:
         UserError: If a name or a setting is unknown.
     """
+    from trainers.data.sources import make_source
+
     return make_source(str(pairs_file()) if source == PAIRS else source)
 
 

@@ -3,6 +3,7 @@
 It can be killed at any time: what a cache holds already is neither decoded nor encoded again.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -79,8 +80,7 @@ def encode_pairs(
         UserError: If no pair is left, or images differ in size and no resolution is set.
     """
     writer = _Writer(encoder.images, cache.images, batch, shard) if cache else None
-    kept: list[int] = []
-    images: list[tuple[_Image, _Image]] = []
+    kept = _Kept()
     dropped: list[Dropped] = []
 
     def look(row: int, data: tuple[bytes, bytes]) -> tuple[_Image, _Image]:
@@ -92,20 +92,17 @@ def encode_pairs(
         if isinstance(pair, BadPair):
             dropped.append(Dropped(row, rows.place(row), str(pair)))
         else:
+            kept.add(row, pair, rows)
             for image in pair:
-                _check_size(image, images[0][0] if images else pair[0], rows.place(row))
                 if writer and image.pixels is not None:
                     writer.put(image.key, image.pixels)
-            zero, one = (_Image(image.key, image.prepared, None) for image in pair)
-            kept.append(row)
-            images.append((zero, one))
         report(2 * done)
-    if not kept:
+    if not kept.rows:
         raise UserError(
             f"no pair can be used: all {len(dropped)} are damaged, the first at "
             f"{dropped[0].place}: {dropped[0].reason}"
         )
-    index = _index(rows, kept, images)
+    index = kept.index(rows)
     if cache and writer:
         writer.close()
         _encode_prompts(index, encoder, cache, batch, shard)
@@ -124,29 +121,49 @@ def _look_at(
     return _Image(key, prepared, pixels(data, prepared, settings))
 
 
-def _check_size(image: _Image, first: _Image, place: str) -> None:
-    size, expected = image.prepared.target, first.prepared.target
-    if size != expected:
-        raise UserError(
-            f"{place}: expected an image of {expected[0]} x {expected[1]} pixels (height x width) "
-            f"as in the first pair, got {size[0]} x {size[1]}: set a resolution"
-        )
-
-
 def as_keys(keys: Sequence[bytes]) -> Bytes:
     """Keys as an array, ``uint8[n, 32]``."""
     return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
 
 
-def _index(rows: Rows, kept: list[int], images: list[tuple[_Image, _Image]]) -> Index:
-    where = np.array(kept, dtype=np.int64)
-    return Index(
-        where,
-        tuple(rows.prompts.take(where).to_pylist()),
-        rows.labels[where],
-        np.stack([as_keys([zero.key, one.key]) for zero, one in images]),
-        np.array([[image.prepared.micro for image in pair] for pair in images], dtype=np.int64),
-    )
+class _Kept:
+    """What an index is made of, packed: a million pairs take 0.2 GB."""
+
+    def __init__(self) -> None:
+        self.rows = array("q")
+        self.keys = bytearray()
+        self.micro = array("q")
+        self.target: tuple[int, int] | None = None
+
+    def add(self, row: int, pair: tuple[_Image, _Image], rows: Rows) -> None:
+        """Take a pair.
+
+        Raises:
+            UserError: If an image is not of the size of the others.
+        """
+        for image in pair:
+            size = image.prepared.target
+            self.target = self.target or size
+            if size != self.target:
+                raise UserError(
+                    f"{rows.place(row)}: expected an image of {self.target[0]} x {self.target[1]} "
+                    f"pixels (height x width) as in the first pair, got {size[0]} x {size[1]}: "
+                    "set a resolution"
+                )
+            self.keys += image.key
+            self.micro.extend(image.prepared.micro)
+        self.rows.append(row)
+
+    def index(self, rows: Rows) -> Index:
+        """All that was taken."""
+        where = np.array(self.rows, dtype=np.int64)
+        return Index(
+            where,
+            tuple(rows.prompts.take(where).to_pylist()),
+            rows.labels[where],
+            np.frombuffer(bytes(self.keys), np.uint8).reshape(-1, 2, 32),
+            np.array(self.micro, dtype=np.int64).reshape(-1, 2, 6),
+        )
 
 
 def _encode_prompts(

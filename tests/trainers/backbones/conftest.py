@@ -1,6 +1,7 @@
 """Real SDXL and SD3 folders with small random weights, and pairs as each of them sees them."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from torch import Tensor
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -26,33 +26,10 @@ from transformers import (
     T5Tokenizer,
 )
 
-from trainers.backbones import BACKBONES, Backbone, Condition, Moments
+from trainers.backbones import BACKBONES, Backbone
 from trainers.data.base import PairData
-from trainers.data.latents import encode_pairs
-from trainers.data.pairs import read_pairs
 
 NEW = ("stable-diffusion-xl", "stable-diffusion-3")
-
-
-class WithSizes(PairData):
-    """Pairs whose images had sizes of their own, which are told where a backbone asks for them."""
-
-    def __init__(self, pairs: PairData) -> None:
-        self.pairs = pairs
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return self.pairs.latent_shape
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def images(self, rows: Tensor) -> tuple[Moments, Moments]:
-        return self.pairs.images(rows)
-
-    def condition(self, rows: Tensor, dropped: Tensor) -> Condition:
-        sizes = torch.tensor([[32.0 + int(row), 40, 4, 0, 32, 32] for row in rows])
-        return self.pairs.condition(rows, dropped) | {"micro": sizes}
 
 
 def text_config(tokenizer: CLIPTokenizer, **changes: Any) -> CLIPTextConfig:
@@ -190,6 +167,12 @@ def backbones(folders: dict[str, Path]) -> dict[str, Backbone]:
 
 
 @pytest.fixture(scope="session")
-def data(parquet: Path, backbones: dict[str, Backbone]) -> dict[str, PairData]:
-    """The pairs, encoded by each of the new backbones."""
-    return {name: WithSizes(encode_pairs(read_pairs(parquet), backbones[name])) for name in NEW}
+def data(
+    parquet: Path,
+    backbones: dict[str, Backbone],
+    open_pairs: Callable[..., PairData],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, PairData]:
+    """The pairs, encoded by each of the new backbones; SDXL is told of sizes and crops."""
+    place = tmp_path_factory.mktemp("encodings")
+    return {name: open_pairs(parquet, backbones[name], place / name) for name in NEW}

@@ -15,9 +15,11 @@ from trainers.backbones import BACKBONES
 from trainers.data.sources import SOURCES
 from trainers.errors import UserError
 from trainers.objectives import OBJECTIVES
+from trainers.optimizers import OPTIMIZERS
 from trainers.references import REFERENCES
 from trainers.registry import Registry, Settings
 from trainers.timesteps import LAWS, SCALES
+from trainers.weights import WEIGHTS
 
 Rows = list[dict[str, Any]]
 S = TypeVar("S", bound=Settings)
@@ -37,6 +39,8 @@ def catalogue(kind: str | None) -> dict[str, Rows]:
         "timestep-laws": _settings(LAWS),
         "reward-scales": _settings(SCALES),
         "sources": _settings(SOURCES),
+        "optimizers": _settings(OPTIMIZERS),
+        "weights": _settings(WEIGHTS),
         "backbones": [{"name": name} for name in BACKBONES.names()],
         "prompts": [_prompts(name) for name in prompts.shipped()],
     }

@@ -13,9 +13,10 @@ from bench.spec import Generate, load_spec
 from bench.stages import GenerateStage
 from bench.store import Store
 from trainers.backbones import BACKBONES
+from trainers.backbones.base import ADAPTER_FILE
 from trainers.core import Trainer
 from trainers.errors import UserError
-from trainers.files import canonical_json, sha256_text, write_text
+from trainers.files import canonical_json, sha256_file, sha256_text, write_text
 from trainers.metrics import StepMetrics
 
 
@@ -66,16 +67,24 @@ def generate_images(
             backbone is unknown or has other samplers.
     """
     folder = model_folder(base)
-    part = BACKBONES.get(backbone).network_part
-    if network is not None and not (network / part).is_dir():
-        raise UserError(f"expected a folder with a trained {part!r} in it, got {network}")
+    trained = None if network is None else _trained(network, BACKBONES.get(backbone).network_part)
     stage = GenerateStage(
         "images", settings, 0, load_prompts(prompts, limit).items, backbone, folder,
         folder_sha256(folder), None,
     )  # fmt: skip
-    trained = folder_sha256(network / part) if network is not None else None
     identity, mark = sha256_text(canonical_json([stage.id, trained])), out / ".identity"
     if mark.is_file() and mark.read_text() != identity:
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
     write_text(mark, identity)
     generate(stage, network, out, lambda n: console.print(f"{n}/{stage.units} images"))
+
+
+def _trained(network: Path, part: str) -> str:
+    """sha256 of the network or adapter in the folder of a run."""
+    if (network / part).is_dir():
+        return folder_sha256(network / part)
+    if (network / ADAPTER_FILE).is_file():
+        return sha256_file(network / ADAPTER_FILE)
+    raise UserError(
+        f"expected a folder with a trained {part!r} in it, or {ADAPTER_FILE}, got {network}"
+    )

@@ -1,7 +1,7 @@
 """Exact checkpoints: every tensor a run needs to go on as if it had never stopped.
 
-One safetensors file holds the modules and the optimiser state; the scalars travel as JSON in its
-metadata. Writing is atomic, so the newest checkpoint is always whole.
+One safetensors file holds the modules and the tensors of the optimiser state; whatever is no tensor
+travels as JSON in its metadata. Writing is atomic, so the newest checkpoint is always whole.
 """
 
 import json
@@ -27,18 +27,26 @@ def save(
     tensors: dict[str, Tensor] = {}
     for name, module in modules.items():
         tensors |= {f"{name}/{k}": v for k, v in module.state_dict().items()}
+    plain: dict[str, Any] = {}
     for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in slots.items()}
+        for slot, value in slots.items():
+            (tensors if isinstance(value, Tensor) else plain)[f"optimizer/{index}/{slot}"] = value
     whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    metadata = {"state": json.dumps(dict(state))}
+    # One entry: the order of several would be left to chance, and with it the bytes.
+    metadata = {"state": json.dumps({"state": dict(state), "optimizer": plain})}
     write_atomically(path, lambda part: save_file(whole, str(part), metadata))
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """The saved state alone, to see what a checkpoint belongs to before it is loaded."""
-    with safe_open(path, framework="pt") as stream:
-        state: dict[str, Any] = json.loads(stream.metadata()["state"])
+    state: dict[str, Any] = _metadata(path)["state"]
     return state
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as stream:
+        metadata: dict[str, Any] = json.loads(stream.metadata()["state"])
+    return metadata
 
 
 def load(
@@ -51,15 +59,17 @@ def load(
     """
     with safe_open(path, framework="pt") as stream:
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    slots: dict[int, dict[str, Tensor]] = {}
+    metadata = _metadata(path)
+    slots: dict[int, dict[str, Any]] = {}
     for name, module in modules.items():
         prefix = f"{name}/"
         module.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         )
-    for key, tensor in tensors.items():
+    for key, value in (tensors | metadata["optimizer"]).items():
         if key.startswith("optimizer/"):
             _, index, slot = key.split("/")
-            slots.setdefault(int(index), {})[slot] = tensor
+            slots.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
-    return read_state(path)
+    state: dict[str, Any] = metadata["state"]
+    return state

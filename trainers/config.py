@@ -13,21 +13,33 @@ from pydantic import (
     model_validator,
 )
 
+from trainers.average import Average
 from trainers.data.settings import DataSettings
+from trainers.execution import Precision
 from trainers.files import canonical_json, sha256_text
 from trainers.objectives import OBJECTIVES, Objective
-from trainers.references import REFERENCES, ReferenceRule
+from trainers.optimizers import OPTIMIZERS, Optimizer
+from trainers.references import REFERENCES, ReferenceRule, Updating
 from trainers.registry import Registry, Settings, build
 from trainers.timesteps import LAWS, SCALES, RewardScale, TimestepLaw
+from trainers.weights import WEIGHTS, Weights
+from trainers.weights.full import Full
 
 S = TypeVar("S", bound=Settings)
 
 
-def _slot(registry: Registry[type[S]]) -> tuple[BeforeValidator, PlainSerializer]:
-    """Let a field take ``{"name": ..., **settings}`` and give it back with every default."""
+def _slot(
+    registry: Registry[type[S]], default: str | None = None
+) -> tuple[BeforeValidator, PlainSerializer]:
+    """Let a field take ``{"name": ..., **settings}`` and give it back with every default.
+
+    ``default`` is the name where there is none.
+    """
 
     def make(value: S | Mapping[str, Any]) -> S:
-        return build(registry, value) if isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping):
+            return value
+        return build(registry, value if default is None else {"name": default, **value})
 
     return BeforeValidator(make), PlainSerializer(lambda plugin: plugin.resolved())
 
@@ -41,23 +53,6 @@ class Timesteps(BaseModel):
     model_config = _Frozen
     law: Annotated[InstanceOf[TimestepLaw], *_slot(LAWS)]
     scale: Annotated[InstanceOf[RewardScale], *_slot(SCALES)]
-
-
-class Optimizer(BaseModel):
-    """AdamW with a constant learning rate after a linear warm-up."""
-
-    model_config = _Frozen
-    lr: float = Field(gt=0)
-    """The rate that is applied: no hidden factor of batch size or processes."""
-    warmup_steps: int = Field(0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate of 0-based ``step``."""
-        return self.lr * min(1.0, (step + 1) / max(1, self.warmup_steps))
 
 
 class TrainConfig(BaseModel):
@@ -74,13 +69,26 @@ class TrainConfig(BaseModel):
     objective: Annotated[InstanceOf[Objective], *_slot(OBJECTIVES)]
     reference: Annotated[InstanceOf[ReferenceRule], *_slot(REFERENCES)]
     timesteps: Timesteps
-    optimizer: Optimizer
+    optimizer: Annotated[InstanceOf[Optimizer], *_slot(OPTIMIZERS, "adamw")]
+    weights: Annotated[InstanceOf[Weights], *_slot(WEIGHTS)] = Full()
+    """What is trained."""
+    ema: Average | None = None
+    """A moving average of the policy beside it."""
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     """Pairs per optimiser step."""
     accumulation: int = Field(1, ge=1)
     """Equal parts that a batch is cut into, to save memory."""
     caption_dropout: float = Field(0.0, ge=0, lt=1)
+    precision: Precision = "float32"
+    """What forwards compute in; trained weights and errors are float32 throughout."""
+    channels_last: bool = False
+    """Lay images out with the channels last. Other kernels, other roundings: part of the run."""
+    compile: bool = False
+    """Compile the networks with torch.compile. Other roundings: part of the run."""
+    gradient_checkpointing: bool = Field(False, exclude=True)
+    """Compute blocks again in the backward pass, for memory. The same bits, so no part of the run's
+    identity: it is in no dump."""
     seed: int
 
     @model_validator(mode="after")
@@ -91,6 +99,22 @@ class TrainConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _frozen_weights_fit(self) -> "TrainConfig":
+        stored, rule = self.weights.frozen_dtype, self.reference
+        if stored not in ("float32", self.precision):
+            raise ValueError(
+                f"weights.frozen_dtype must be float32 or precision ({self.precision}), got "
+                f"{stored}: set the two alike"
+            )
+        mixes = isinstance(rule, Updating) and rule.mix < 1
+        if stored != "float32" and self.weights.name == "full" and mixes:
+            raise ValueError(
+                f"reference {rule.name!r} adds small changes, which {stored} rounds away: leave "
+                "weights.frozen_dtype at float32"
+            )
+        return self
+
     def run_id(self) -> str:
-        """sha256 of the canonical JSON of every field."""
+        """sha256 of the canonical JSON of every field that is part of the run's identity."""
         return sha256_text(canonical_json(self.model_dump(mode="json")))

@@ -13,6 +13,7 @@ from trainers.backbones import Backbone, Condition
 from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import UserError
+from trainers.execution import autocast, lay_out, new_scaler, prepare, recompute
 from trainers.metrics import MetricsLog, StepMetrics, decile_counts
 from trainers.objectives import PairErrors
 from trainers.references import Event
@@ -35,7 +36,7 @@ class _Batch:
 
 
 class Trainer:
-    """A run: the policy, its reference, the optimiser and the stream of examples."""
+    """A run: the policy, its reference and average, the optimiser and the stream of examples."""
 
     def __init__(
         self, config: TrainConfig, backbone: Backbone, data: PairData, device: str = "cpu"
@@ -43,7 +44,8 @@ class Trainer:
         """Set a run up at step 0.
 
         Raises:
-            UserError: If the batch cannot be cut into ``accumulation`` equal parts.
+            UserError: If the batch cannot be cut into ``accumulation`` equal parts, or a setting
+                does not fit the backbone or needs a package that is not installed.
         """
         if config.batch_size % config.accumulation:
             raise UserError(
@@ -54,19 +56,33 @@ class Trainer:
         self.backbone = backbone
         self.data = data
         self.device = device
-        self.init = backbone.load_network().eval().requires_grad_(False)
-        self.policy = backbone.load_network().train()
+        self.policy, self.init = config.weights.start(backbone.load_network, config.seed)
         self.reference = config.reference.start(self.init)
-        self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(),
-            lr=config.optimizer.lr,
-            betas=config.optimizer.betas,
-            eps=config.optimizer.eps,
-            weight_decay=config.optimizer.weight_decay,
-        )
+        self.average = None if config.ema is None else config.ema.start(self.policy)
+        self._prepare()
+        self.optimizer = config.optimizer.start(self.policy.parameters())
+        self.scaler = new_scaler(config.precision, device)
         self.stream = Stream(config.seed, len(data), data.latent_shape)
         self.scale = config.timesteps.scale.factors(backbone.snr).to(device)
         self.step = 0
+
+    def _prepare(self) -> None:
+        """Make the networks ready to run; a frozen reference is the pretrained network itself."""
+        config = self.config
+        roles = (self.policy, self.init, self.reference.model)
+        networks = {id(n): n for n in map(config.weights.network, roles)}
+        for network in networks.values():
+            prepare(network, config.channels_last, config.compile)
+        if config.gradient_checkpointing:
+            recompute(config.weights.network(self.policy))
+
+    @property
+    def result(self) -> nn.Module:
+        """What the run is for: the policy, or its average."""
+        ema = self.config.ema
+        if ema is None or self.average is None or ema.result == "policy":
+            return self.policy
+        return self.average
 
     def run(self, folder: Path, on_step: OnStep | None = None, checkpoint_every: int = 50) -> None:
         """Train to the end, from the checkpoint in ``folder`` if there is one.
@@ -85,13 +101,13 @@ class Trainer:
                     log.sync()
                     self._save(folder)
             log.sync()
-        self.backbone.save_network(self.policy, folder)
+        self.config.weights.save(self.result, self.backbone, folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def advance(self) -> StepMetrics:
         """Make one optimiser step."""
         config = self.config
-        lr = config.optimizer.lr_at(self.step)
+        lr = config.optimizer.lr_at(self.step, config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         draws = self.stream.at(self.step * config.batch_size, config.batch_size)
@@ -101,17 +117,30 @@ class Trainer:
             self._backward(draws, timesteps, rows)
             for rows in torch.arange(config.batch_size).chunk(config.accumulation)
         ]
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), config.optimizer.max_grad_norm)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(
-                f"the gradient of step {self.step + 1} is not finite: lower the learning rate"
-            )
-        self.optimizer.step()
+        norm = self._update(parts)
         self.step += 1
+        if config.ema is not None and self.average is not None:
+            config.ema.after_step(self.step, self.average, self.policy)
         event = self.reference.after_step(
             self.step, self.policy, lambda network, n: self._divergence(network, draws.rows[:n])
         )
         return self._metrics(parts, timesteps, norm, lr, event)
+
+    def _update(self, parts: list[tuple[Tensor, PairErrors]]) -> float | None:
+        """Apply the gradients. Gives their norm; None if they overflowed, and nothing was done."""
+        self.scaler.unscale_(self.optimizer)
+        bound = self.config.optimizer.max_grad_norm
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), bound)
+        finite = bool(torch.isfinite(norm))
+        # Float16 overflows at too large a loss scale; the scaler lowers it, but not below 1 here.
+        mends = self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        if not finite and not (mends and all(losses.isfinite().all() for losses, _ in parts)):
+            raise FloatingPointError(
+                f"the gradient of step {self.step + 1} is not finite: lower the learning rate"
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return float(norm) if finite else None
 
     def _backward(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> tuple[Tensor, PairErrors]:
         """Losses and errors of some rows of the batch; adds their share to the gradients."""
@@ -122,7 +151,7 @@ class Trainer:
         preference = self.data.preference(draws.rows[rows]).float().to(self.device)
         errors = PairErrors(winner, loser, ref_winner, ref_loser, preference)
         losses = self.config.objective.loss(errors, self.scale[timesteps[rows].to(self.device)])
-        (losses.sum() / self.config.batch_size).backward()
+        self.scaler.scale(losses.sum() / self.config.batch_size).backward()
         detached = (e.detach() for e in (winner, loser, ref_winner, ref_loser))
         return losses.detach(), PairErrors(*detached)
 
@@ -143,7 +172,9 @@ class Trainer:
 
     def _errors(self, network: nn.Module, batch: _Batch) -> Tensor:
         """Mean over C, H, W of the squared error of each sample, in float32."""
-        prediction = self.backbone.predict(network, batch.noisy, batch.timesteps, batch.condition)
+        noisy = lay_out(batch.noisy, self.config.channels_last)
+        with autocast(self.config.precision, self.device):
+            prediction = self.backbone.predict(network, noisy, batch.timesteps, batch.condition)
         return (prediction.float() - batch.target.float()).square().flatten(1).mean(1)
 
     @torch.no_grad()
@@ -170,7 +201,7 @@ class Trainer:
         self,
         parts: list[tuple[Tensor, PairErrors]],
         timesteps: Tensor,
-        norm: Tensor,
+        norm: float | None,
         lr: float,
         event: Event,
     ) -> StepMetrics:
@@ -190,19 +221,21 @@ class Trainer:
             accuracy=mean(correct),
             divergence=event.divergence,
             reference_action=event.action,
-            grad_norm=float(norm),
+            grad_norm=norm,
             lr=lr,
             timestep_deciles=decile_counts(timesteps, len(self.backbone.snr)),
         )
 
     def _modules(self) -> dict[str, nn.Module]:
-        return {"policy": self.policy, **self.reference.modules()}
+        average = {} if self.average is None else {"average": self.average}
+        return {"policy": self.policy, **average, **self.reference.modules()}
 
     def _save(self, folder: Path) -> None:
         state = {
             "step": self.step,
             "run_id": self.config.run_id(),
             "reference": self.reference.state(),
+            "scaler": self.scaler.state_dict(),
         }
         checkpoint.save(folder / CHECKPOINT, self._modules(), self.optimizer, state)
 
@@ -218,3 +251,4 @@ class Trainer:
         checkpoint.load(path, self._modules(), self.optimizer)
         self.step = state["step"]
         self.reference.load_state(state["reference"])
+        self.scaler.load_state_dict(state["scaler"])

@@ -29,8 +29,8 @@ class StepMetrics:
     divergence: float | None
     """Divergence of the reference from the pretrained model, where the step measured it."""
     reference_action: str
-    grad_norm: float
-    """Norm before clipping."""
+    grad_norm: float | None
+    """Norm before clipping; None where float16 overflowed and the step was left out."""
     lr: float
     timestep_deciles: list[int]
     """Number of pairs per tenth of the timesteps, the cleanest first."""

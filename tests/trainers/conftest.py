@@ -182,6 +182,12 @@ def latents(
 
 
 @pytest.fixture(scope="session")
+def lora() -> dict[str, Any]:
+    """A small adapter, whose factor alpha / rank is not 1."""
+    return {"name": "lora", "rank": 2, "alpha": 3.0}
+
+
+@pytest.fixture(scope="session")
 def configure() -> Callable[..., TrainConfig]:
     """A short plain Diffusion-DPO run, with any of its fields changed."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainers.config import Optimizer, TrainConfig
+from trainers.config import TrainConfig
 from trainers.errors import UserError
 
 Configure = Callable[..., TrainConfig]
@@ -17,6 +17,15 @@ FULL: dict[str, Any] = {
     "reference": {"name": "hard-copy", "tau": 16, "delta": 0.005},
     "timesteps": {"law": LAW, "scale": {"name": "inverse-sqrt-snr"}},
     "data": {"resolution": 64, "flip": 0.5},
+    "weights": {"name": "lora", "rank": 8},
+    "ema": {"decay": 0.999},
+    "precision": "bfloat16",
+}
+ONE_VALUE = {"weights.init", "weights.dropout"}
+"""Fields that only a single value is allowed for."""
+HALF: dict[str, Any] = {
+    "precision": "float16",
+    "weights": {"name": "full", "frozen_dtype": "float16"},
 }
 OTHER: dict[str, Any] = {
     "backbone": "other",
@@ -49,8 +58,10 @@ OTHER: dict[str, Any] = {
     "timesteps.law.intervals": 50,
     "timesteps.scale.name": "constant",
     "timesteps.scale.floor": None,
+    "optimizer.name": "adafactor",
     "optimizer.lr": 2e-3,
     "optimizer.warmup_steps": 5,
+    "optimizer.schedule": "linear",
     "optimizer.betas": [0.9, 0.99],
     "optimizer.eps": 1e-7,
     "optimizer.weight_decay": 0.0,
@@ -59,6 +70,18 @@ OTHER: dict[str, Any] = {
     "batch_size": 4,
     "accumulation": 2,
     "caption_dropout": 0.2,
+    "weights.name": "full",
+    "weights.frozen_dtype": "bfloat16",
+    "weights.rank": 4,
+    "weights.alpha": 16.0,
+    "weights.targets": ["to_q"],
+    "ema.decay": 0.99,
+    "ema.every": 2,
+    "ema.warmup": False,
+    "ema.result": "policy",
+    "precision": "float16",
+    "channels_last": True,
+    "compile": True,
     "seed": 8,
 }
 """Another value for every field of a run."""
@@ -80,7 +103,10 @@ def changed(config: dict[str, Any], path: str, value: object) -> dict[str, Any]:
     for key in above:
         place = place[key]
     if last == "name":
+        lr = place.get("lr")
         place.clear()
+        if lr is not None:
+            place["lr"] = lr
     place[last] = value
     return copy
 
@@ -92,7 +118,7 @@ def test_every_field_is_part_of_the_identity(configure: Configure) -> None:
     """
     base = configure(**FULL)
     resolved = base.model_dump(mode="json")
-    assert sorted(paths(resolved)) == sorted(OTHER)
+    assert sorted(paths(resolved)) == sorted({*OTHER, *ONE_VALUE})
     ids = {TrainConfig.model_validate(changed(resolved, p, v)).run_id() for p, v in OTHER.items()}
     assert len(ids | {base.run_id()}) == len(OTHER) + 1
 
@@ -111,6 +137,15 @@ def test_order_spelling_and_defaults_do_not_matter(configure: Configure) -> None
     assert TrainConfig.model_validate(backwards(resolved)).run_id() == config.run_id()
     assert configure(**FULL, objective={"beta": 100, "name": "dpo"}).run_id() == config.run_id()
     assert configure(**FULL, accumulation=1, caption_dropout=0).run_id() == config.run_id()
+    named = {"name": "adamw", "lr": 1e-3, "schedule": "constant"}
+    assert configure(**FULL, optimizer=named).run_id() == config.run_id()
+
+
+def test_gradient_checkpointing_is_no_part_of_the_identity(configure: Configure) -> None:
+    """It changes no bit of a run (see the tests of execution), so two such runs are one."""
+    config = configure(**FULL, gradient_checkpointing=True)
+    assert config.gradient_checkpointing
+    assert config.run_id() == configure(**FULL).run_id()
 
 
 def test_a_run_is_rebuilt_from_its_json(configure: Configure) -> None:
@@ -122,13 +157,6 @@ def test_a_run_is_rebuilt_from_its_json(configure: Configure) -> None:
     assert len(config.run_id()) == 64
 
 
-def test_lr_schedule() -> None:
-    """Warm-up over 4 steps: a quarter more at each, then constant; without it, constant at once."""
-    warm = Optimizer(lr=0.4, warmup_steps=4)
-    assert [warm.lr_at(s) for s in range(6)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
-    assert {Optimizer(lr=0.4).lr_at(s) for s in range(3)} == {0.4}
-
-
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -136,19 +164,43 @@ def test_lr_schedule() -> None:
         ({"batch_size": 0}, "batch_size"),
         ({"accumulation": 0}, "accumulation"),
         ({"caption_dropout": 1.0}, "caption_dropout"),
-        ({"optimizer": {"lr": 0}}, "lr"),
-        ({"optimizer": {"lr": float("inf")}}, "lr"),
-        ({"optimizer": {"lr": 1, "momentum": 1}}, "momentum"),
         ({"gpu": 1}, "gpu"),
+        ({"precision": "float64"}, "precision"),
+        ({"ema": {"decay": 1}}, "decay"),
+        ({"ema": {"every": 0}}, "every"),
+        ({"weights": {"name": "full", "frozen_dtype": "float16"}}, "frozen_dtype must be float32"),
+        (HALF | {"reference": {"name": "ema"}}, "rounds away"),
+        (HALF | {"precision": "bfloat16"}, r"float32 or precision \(bfloat16\), got float16"),
     ],
 )
 def test_bad_fields(configure: Configure, changes: dict[str, Any], field: str) -> None:
-    """Out of range or unknown."""
+    """Out of range, unknown, or at odds with another."""
     with pytest.raises(ValidationError, match=field):
         configure(**changes)
 
 
-def test_bad_slots(configure: Configure) -> None:
+def test_what_half_precision_allows(configure: Configure) -> None:
+    """A hard copy needs no small sums, and low-rank adapters are float32 whatever is frozen."""
+    configure(**HALF, reference={"name": "hard-copy"})
+    lora = {"name": "lora", "frozen_dtype": "float16"}
+    configure(**(HALF | {"weights": lora}), reference={"name": "ema"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": {"name": "frozn"}}, "did you mean 'frozen'"),
+        ({"optimizer": {"lr": 0}}, "optimizer 'adamw': lr: "),
+        ({"optimizer": {"lr": float("inf")}}, "optimizer 'adamw': lr: "),
+        ({"optimizer": {"lr": 1, "momentum": 1}}, "optimizer 'adamw': momentum: unknown key"),
+        ({"optimizer": {"name": "adafactor"}}, "optimizer 'adafactor': lr: Field required"),
+        ({"optimizer": {"name": "adafactor", "lr": 1, "betas": [0, 0]}}, "betas: unknown key"),
+        ({"weights": {"name": "lora", "rank": 0}}, "weights 'lora': rank: "),
+        ({"weights": {"name": "lora", "targets": []}}, "weights 'lora': targets: "),
+        ({"weights": {"name": "lora", "dropout": 0.1}}, "dropout: .*must be 0: policy and ref"),
+    ],
+)
+def test_bad_slots(configure: Configure, changes: dict[str, Any], message: str) -> None:
     """The error of the registry comes through as it is."""
-    with pytest.raises(UserError, match="did you mean 'frozen'"):
-        configure(reference={"name": "frozn"})
+    with pytest.raises(UserError, match=message):
+        configure(**changes)

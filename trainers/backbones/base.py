@@ -19,6 +19,8 @@ class Moments(NamedTuple):
 Condition = dict[str, Tensor]
 """What the network is told besides the noisy latents, by name, each ``[n, ...]``: the states of the
 prompt, and whatever else a backbone knows about an image."""
+ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+"""The name under which diffusers looks for an adapter in a folder."""
 
 
 class Backbone(ABC):

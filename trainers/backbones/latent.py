@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from trainers.backbones.base import Backbone, Moments
+from trainers.backbones.base import ADAPTER_FILE, Backbone, Moments
 from trainers.errors import UserError
 
 
@@ -102,13 +102,17 @@ class LatentModel(Backbone):
 
     def load_pipeline(self, trained: Path | None, dtype: torch.dtype) -> Any:
         """See the base class."""
+        adapter = trained if trained and (trained / ADAPTER_FILE).is_file() else None
+        network = self._network(None if adapter else trained, dtype)
         pipeline = self.pipeline_class.from_pretrained(
             self.folder,
-            **{self.network_part: self._network(trained, dtype)},
+            **{self.network_part: network},
             **self._pipeline_options(),
             dtype=dtype,
             local_files_only=True,
         )
+        if adapter is not None:
+            pipeline.load_lora_weights(adapter, weight_name=ADAPTER_FILE)
         return pipeline.to(self.device)
 
     def _pipeline_options(self) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""Optimisers: their first steps by hand, their learning rate, and what they need."""
+
+import math
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from trainers.errors import UserError
+from trainers.optimizers import OPTIMIZERS
+from trainers.optimizers.adafactor import Adafactor
+from trainers.optimizers.adamw import AdamW
+from trainers.registry import build
+
+
+def test_constant_rate() -> None:
+    """Warm-up over 4 steps: a quarter more at each, then constant; without it, constant at once."""
+    warm = AdamW(lr=0.4, warmup_steps=4)
+    assert [warm.lr_at(s, 6) for s in range(6)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+    assert {AdamW(lr=0.4).lr_at(s, 3) for s in range(3)} == {0.4}
+
+
+def test_falling_rates() -> None:
+    """After 2 steps of warm-up 4 are left: shares 0, 1/4, 2/4, 3/4 of the way down are done."""
+    linear = AdamW(lr=0.8, warmup_steps=2, schedule="linear")
+    assert [linear.lr_at(s, 6) for s in range(6)] == pytest.approx([0.4, 0.8, 0.8, 0.6, 0.4, 0.2])
+    cosine = AdamW(lr=0.8, warmup_steps=2, schedule="cosine")
+    half = 0.4 * math.sqrt(0.5)  # 0.8 (1 + cos 45 degrees) / 2
+    expected = [0.4, 0.8, 0.8, 0.4 + half, 0.4, 0.4 - half]
+    assert [cosine.lr_at(s, 6) for s in range(6)] == pytest.approx(expected)
+    assert linear.lr_at(0, 1) == cosine.lr_at(0, 1) == 0.4
+
+
+def test_adafactor_by_hand() -> None:
+    """Two steps of Shazeer & Stern 2018, Algorithm 4 with a given rate, on a 2 x 3 matrix.
+
+    beta_t = 1 - t^-0.8; row and column means of g^2 + eps; u = g / sqrt(V) clipped to a root mean
+    square of d; theta <- theta - lr wd theta - lr u. The rate is not scaled by the parameter.
+    """
+    settings = Adafactor(lr=0.1, weight_decay=0.3, clip_threshold=0.5)
+    start = torch.tensor([[1.0, -2.0, 3.0], [10.0, 20.0, -30.0]], dtype=torch.float64)
+    gradients = [start.cos(), start.sin() + 0.1]
+    weight = nn.Parameter(start.clone())
+    optimizer = settings.start([weight])
+    theta, row, column = start.clone(), torch.zeros(2).double(), torch.zeros(3).double()
+    for t, g in enumerate(gradients, start=1):
+        weight.grad = g.clone()
+        optimizer.step()
+        beta = 1 - t**-0.8
+        row = beta * row + (1 - beta) * (g**2 + 1e-30).mean(1)
+        column = beta * column + (1 - beta) * (g**2 + 1e-30).mean(0)
+        update = g / (row[:, None] * column[None, :] / row.mean()).sqrt()
+        rms = float(update.square().mean().sqrt())
+        assert rms > 0.5  # The clipping is seen.
+        theta = theta - 0.1 * 0.3 * theta - 0.1 * update / (rms / 0.5)
+        torch.testing.assert_close(weight.detach(), theta, rtol=1e-9, atol=1e-12)
+
+
+def test_eight_bits_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what to install."""
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    settings = build(OPTIMIZERS, {"name": "adamw-8bit", "lr": 1e-4})
+    with pytest.raises(UserError, match=r"needs bitsandbytes.*pip install 'dpo-bench\[8bit\]'"):
+        settings.start([nn.Parameter(torch.zeros(1))])
+
+
+def test_eight_bits_are_given_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the names of bitsandbytes, which stand for what they do in torch."""
+    seen: dict[str, Any] = {}
+
+    class Optim:
+        @staticmethod
+        def AdamW8bit(parameters: Any, **settings: Any) -> torch.optim.Optimizer:
+            seen.update(settings)
+            return torch.optim.AdamW(parameters, **settings)
+
+    monkeypatch.setitem(sys.modules, "bitsandbytes", type(sys)("bitsandbytes"))
+    monkeypatch.setattr(sys.modules["bitsandbytes"], "optim", Optim, raising=False)
+    settings = {"lr": 1e-4, "betas": (0.8, 0.9), "eps": 1e-7, "weight_decay": 0.2}
+    build(OPTIMIZERS, {"name": "adamw-8bit", **settings}).start([nn.Parameter(torch.zeros(1))])
+    assert seen == settings

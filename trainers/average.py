@@ -1,0 +1,43 @@
+"""The moving average of the policy."""
+
+import copy
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+
+class Average(BaseModel):
+    """``average <- decay * average + (1 - decay) * policy``, kept beside the policy.
+
+    It changes nothing in training. Being a mean of weights, that of two low-rank adapters is the
+    mean of each factor.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    decay: float = Field(0.9999, ge=0, lt=1)
+    every: int = Field(1, ge=1)
+    """Optimiser steps between two updates."""
+    warmup: bool = True
+    """Update n, from 1, decays by at most ``(1 + n) / (10 + n)``, so that the first steps do not
+    weigh on the average for long (as in TensorFlow's ``ExponentialMovingAverage``)."""
+    result: Literal["average", "policy"] = "average"
+    """Which of the two the run saves, and images are made from."""
+
+    def start(self, policy: nn.Module) -> nn.Module:
+        """The average before the first step: a copy of the policy."""
+        return copy.deepcopy(policy).eval().requires_grad_(False)
+
+    def decay_at(self, update: int) -> float:
+        """Decay of the 1-based ``update``."""
+        return min(self.decay, (1 + update) / (10 + update)) if self.warmup else self.decay
+
+    @torch.no_grad()
+    def after_step(self, step: int, average: nn.Module, policy: nn.Module) -> None:
+        """Update ``average`` in place after optimiser step ``step``, counted from 1."""
+        update, rest = divmod(step, self.every)
+        if rest:
+            return
+        for kept, new in zip(average.parameters(), policy.parameters(), strict=True):
+            kept.lerp_(new, 1 - self.decay_at(update))

@@ -1,0 +1,60 @@
+"""How a network is run, whatever is trained: precision, memory layout, recomputation, compiling."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainers.errors import UserError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def autocast(precision: Precision, device: str) -> AbstractContextManager[object]:
+    """Mixed precision (Micikevicius et al. 2018, arXiv 1710.03740); nothing at all for float32.
+
+    One context for each forward: weights are cast anew, which is what makes a forward without
+    gradients safe next to one with them.
+    """
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, DTYPES[precision])
+
+
+def new_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:
+    """The loss scaler of float16, whose small gradients would vanish; idle for the others."""
+    return torch.amp.GradScaler(torch.device(device).type, enabled=precision == "float16")
+
+
+def lay_out(images: Tensor, channels_last: bool) -> Tensor:
+    """``images [n, C, H, W]`` in the memory layout of the networks."""
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+
+
+def prepare(network: nn.Module, channels_last: bool, compiled: bool) -> None:
+    """Lay a network out and have it compiled at its first call, in place."""
+    if channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compiled:
+        network.compile()
+
+
+def recompute(network: nn.Module) -> None:
+    """Have blocks run again in the backward pass (Chen et al. 2016, arXiv 1604.06174).
+
+    Raises:
+        UserError: If the network does not know how.
+    """
+    enable = getattr(network, "enable_gradient_checkpointing", None)
+    if enable is None:
+        raise UserError(
+            f"gradient_checkpointing: {type(network).__name__} cannot recompute its blocks: "
+            "set it to false"
+        )
+    enable()

@@ -1,0 +1,28 @@
+"""AdamW."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from trainers.optimizers.base import Optimizer
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101), by torch."""
+
+    name: ClassVar[str] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+
+    def start(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """See the base class."""
+        return torch.optim.AdamW(
+            parameters,
+            lr=self.lr,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )

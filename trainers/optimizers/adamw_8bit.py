@@ -1,0 +1,39 @@
+"""AdamW with moments of eight bits."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from trainers.errors import UserError
+from trainers.optimizers.adamw import AdamW
+
+
+class AdamW8bit(AdamW):
+    """AdamW whose moments are quantised by blocks (Dettmers et al. 2022, arXiv 2110.02861)."""
+
+    name: ClassVar[str] = "adamw-8bit"
+
+    def start(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """See the base class; by bitsandbytes, which tensors below 4,096 entries leave in 32 bits.
+
+        Raises:
+            UserError: If bitsandbytes is not installed.
+        """
+        try:
+            import bitsandbytes
+        except ImportError as error:
+            raise UserError(
+                "optimizer 'adamw-8bit' needs bitsandbytes, which is not installed: "
+                "pip install 'dpo-bench[8bit]', or use 'adamw'"
+            ) from error
+        kind: Any = bitsandbytes.optim.AdamW8bit
+        made: torch.optim.Optimizer = kind(
+            parameters,
+            lr=self.lr,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+        return made

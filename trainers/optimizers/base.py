@@ -1,0 +1,42 @@
+"""What every optimiser has: a learning rate along the run, and a bound on the gradient."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from trainers.registry import Settings
+
+
+class Optimizer(Settings, ABC):
+    """A linear warm-up, then the schedule."""
+
+    lr: float = Field(gt=0)
+    """The rate that is applied: no hidden factor of batch size or processes."""
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: as it is, or down towards 0 at the end of the run."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Joint norm that gradients are clipped to."""
+    weight_decay: float = Field(1e-2, ge=0)
+
+    @abstractmethod
+    def start(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser at step 0; all its state is in its ``state_dict``.
+
+        Raises:
+            UserError: If a package that it needs is not installed.
+        """
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """Learning rate of 0-based ``step`` of a run of ``steps``."""
+        warm = self.lr * min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if self.schedule == "constant" or step < self.warmup_steps:
+            return warm
+        done = (step - self.warmup_steps) / (steps - self.warmup_steps)
+        left = 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return self.lr * left

@@ -1,0 +1,50 @@
+"""The networks of a run, and which of their weights are its own."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from trainers.backbones import Backbone
+from trainers.execution import Precision
+from trainers.registry import Settings
+
+
+class Roles(NamedTuple):
+    """The two networks that every run starts from; they predict the same, to the bit in float32.
+
+    Of each, ``parameters`` and ``state_dict`` are the weights that it does not share with the
+    other, in the same order, and ``copy.deepcopy`` copies these alone. A copy of ``init`` is thus
+    a reference that can follow the policy.
+    """
+
+    policy: nn.Module
+    """Trainable, in float32."""
+    init: nn.Module
+    """The pretrained network, frozen."""
+
+
+class Weights(Settings, ABC):
+    """What is trained, and how the rest is stored."""
+
+    frozen_dtype: Precision = "float32"
+    """What frozen weights are stored in: float32, or the precision that the run computes in."""
+
+    @abstractmethod
+    def start(self, load: Callable[[], nn.Module], seed: int) -> Roles:
+        """The networks at step 0.
+
+        Args:
+            load: Gives the pretrained network in float32, a new copy at each call.
+            seed: The run's seed, for weights that start at random.
+        """
+
+    @abstractmethod
+    def network(self, role: nn.Module) -> nn.Module:
+        """The backbone's network that a role runs through."""
+
+    @abstractmethod
+    def save(self, role: nn.Module, backbone: Backbone, folder: Path) -> None:
+        """Write what was trained where a pipeline would look for it below ``folder``."""

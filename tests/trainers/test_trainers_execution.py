@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from trainers.data.latents import PairLatents
 
 from trainers import checkpoint
 from trainers.backbones import Condition
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import CHECKPOINT, METRICS, Trainer
+from trainers.data.pairs import Pairs
 from trainers.errors import UserError
 from trainers.execution import recompute
 from trainers.metrics import StepMetrics
@@ -26,7 +26,7 @@ LN_2 = 0.6931471805599453
 
 
 @pytest.fixture(scope="module")
-def start(configure: Configure, backbone: StableDiffusion, latents: PairLatents) -> Start:
+def start(configure: Configure, backbone: StableDiffusion, latents: Pairs) -> Start:
     """A trainer at step 0."""
     return lambda **changes: Trainer(configure(**changes), backbone, latents)
 

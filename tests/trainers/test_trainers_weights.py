@@ -13,13 +13,13 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor, nn
-from trainers.data.latents import PairLatents
 
 from bench.generate import load_pipeline
 from trainers.backbones.base import ADAPTER_FILE
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import METRICS, Trainer
+from trainers.data.pairs import Pairs
 from trainers.errors import UserError
 from trainers.weights.lora import Adapted
 
@@ -33,7 +33,7 @@ LN_2 = 0.6931471805599453
 
 @pytest.fixture(scope="module")
 def start(
-    configure: Configure, backbone: StableDiffusion, latents: PairLatents, lora: dict[str, Any]
+    configure: Configure, backbone: StableDiffusion, latents: Pairs, lora: dict[str, Any]
 ) -> Start:
     """A trainer of an adapter at step 0."""
     return lambda **changes: Trainer(configure(**({"weights": lora} | changes)), backbone, latents)

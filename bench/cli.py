@@ -37,7 +37,7 @@ OutOption = Annotated[Path, typer.Option(help="Folder for the store and the resu
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RewardsOption = Annotated[
-    str, typer.Option(help="Names with commas between them; 'all' and 'mini' are groups.")
+    str, typer.Option(help="Names with commas between them; 'all', 'mini' and 'hpsv2' are groups.")
 ]
 WeightsOption = Annotated[
     list[str] | None,

@@ -30,6 +30,8 @@ REWARDS: Registry[type[Reward]] = Registry(
 
 GROUPS = {
     "all": ("pickscore", "hpsv2.1", "imagereward", "clip", "aesthetic"),
+    "hpsv2": ("hpsv2.0", "hpsv2.1"),
+    "hpsv2-official": ("hpsv2.0-official", "hpsv2.1-official"),
     "mini": (
         "oracle",
         "mini-pickscore",
@@ -39,7 +41,7 @@ GROUPS = {
         "mini-aesthetic",
     ),
 }
-"""Rewards that are asked for by one word: the five official ones, and those of the miniature."""
+"""Rewards that one word asks for: the five official ones, both versions of one, the miniatures."""
 
 
 def expand(names: Sequence[str]) -> tuple[str, ...]:

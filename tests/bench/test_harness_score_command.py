@@ -12,8 +12,9 @@ from PIL import Image
 
 from bench.cli import run
 from bench.mini.world import draw_look, render, scenes
-from bench.rewards import REWARDS
+from bench.rewards import GROUPS, REWARDS, expand
 from bench.rewards.base import Card, Reward, Scores
+from trainers.errors import UserError
 
 Capture = pytest.CaptureFixture[str]
 
@@ -78,6 +79,14 @@ def test_prefetch_verifies_and_names_what_is_not_there(capsys: Capture) -> None:
     shown = capsys.readouterr().out
     assert "HF_HUB_OFFLINE forbids a download" in shown
     assert "mini-clip: model.safetensors" in shown
+
+
+def test_groups_are_spelt_out_once() -> None:
+    assert expand(["hpsv2.1", "hpsv2"]) == ("hpsv2.1", "hpsv2.0")
+    every = [name for group in GROUPS.values() for name in group]
+    assert set(expand(list(GROUPS))) == set(every)
+    with pytest.raises(UserError, match="unknown reward 'hpsv3'"):
+        expand(["all", "hpsv3"])
 
 
 class Constant(Reward):

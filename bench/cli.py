@@ -97,6 +97,25 @@ def ablate(
     return 2 if outcome.failed else 0
 
 
+@app.command("plan")
+def plan_command(
+    spec: SpecArgument = "mini",
+    tflops: Annotated[
+        float, typer.Option(min=1e-6, help="10^12 operations a second that a device sustains.")
+    ] = 100.0,
+    devices: Annotated[int, typer.Option(min=1, help="Devices that share the work.")] = 1,
+    as_json: JsonOption = False,
+) -> int:
+    """Say what a spec would take: parameters, memory, steps, GPU-hours. Needs no weights."""
+    from bench.budget_view import Assumptions, print_budget
+    from bench.quiet import silence_libraries
+    from bench.spec import load_spec
+
+    silence_libraries()
+    print_budget(load_spec(spec), Assumptions(tflops, devices), as_json)
+    return 0
+
+
 @app.command()
 def train(
     arm: Annotated[str, typer.Argument(help="Arm of the spec, e.g. DPO+A.")],

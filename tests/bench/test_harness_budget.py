@@ -1,0 +1,158 @@
+"""``bench plan``: counted parameters, operations and memory against published and hand figures."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bench import measure
+from bench.architectures import KNOWN, SD15, find_architecture
+from bench.budget import Training, optimizer_bytes, step_flops, trained_shapes, training_memory
+from bench.budget_view import Assumptions, budget
+from bench.cli import run
+from bench.matrix import build_matrix
+from bench.measure import Cost, Saved, network_cost, text_parameters, vae_cost
+from bench.rewards import REWARDS
+from bench.spec import load_spec, shipped
+from trainers.errors import UserError
+
+PLAIN = Training("float32", False, "adamw", "full", "float32", 0, (), False, False, 0.0, 2)
+TOY = Cost(70, 1000, Saved(100, 80, 50, 10), (("a.to_q.weight", (4, 8)), ("b.weight", (38,))))
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "vae", "texts"),
+    [
+        # 860 M, 84 M and 123 M are what every account of SD 1.5 has.
+        ("sd15", 859_520_964, 83_653_863, 123_060_480),
+        # 2.6 B and 817 M: Podell et al. 2023 (arXiv 2307.01952), Table 1.
+        ("sdxl", 2_567_463_684, 83_653_863, 817_720_320),
+        # 2 B: Esser et al. 2024 (arXiv 2403.03206), depth 24; T5-XXL's encoder has 4.76 B.
+        ("sd3-medium", 2_028_328_000, 83_819_683, 5_580_000_000),
+    ],
+)
+def test_known_models(name: str, network: int, vae: int, texts: int) -> None:
+    """Built from the configs on the meta device: the published sizes."""
+    model = KNOWN[name]
+    assert measure.count(measure.denoiser(model)) == network
+    assert vae_cost(model, 8)[0] == pytest.approx(vae, rel=1e-4)
+    assert text_parameters(model) == pytest.approx(texts, rel=1e-3)
+
+
+def test_operations_and_activations_of_a_small_network_by_hand() -> None:
+    """A 1x1 convolution of C to C channels on S x S costs 2 C^2 S^2 and keeps its input."""
+    network = nn.Sequential(nn.Conv2d(4, 4, 1, device="meta"), nn.Conv2d(4, 4, 1, device="meta"))
+    with measure._watch(network) as saved:
+        out = network(torch.empty(1, 4, 8, 8, device="meta"))
+    assert out.shape == (1, 4, 8, 8)
+    assert saved.plain() == 2 * 4 * 8 * 8 * 4
+
+
+def test_the_forward_pass_of_stable_diffusion() -> None:
+    """About 0.8 TFLOP at 512 pixels; twice the side is at least four times the work."""
+    cost = network_cost(SD15, 64)
+    assert cost.forward_flops == pytest.approx(0.8e12, rel=0.02)
+    assert cost.forward_flops > 4 * network_cost(SD15, 32).forward_flops
+    assert 0 < cost.saved.checkpointed() < 0.3 * cost.saved.plain()
+
+
+def test_counted_activations_are_those_of_a_real_run() -> None:
+    """The same count on the CPU, where tensors are real, of a small network of the same make."""
+    from diffusers import UNet2DConditionModel
+
+    from bench.architectures import Architecture
+
+    config = {
+        "sample_size": 8, "block_out_channels": [32, 32], "cross_attention_dim": 16,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "attention_head_dim": 4,
+        "layers_per_block": 1,
+    }  # fmt: skip
+    model = Architecture("t", "UNet2DConditionModel", config, SD15.vae, (), 5, "")
+    counted = network_cost(model, 8)
+    with torch.random.fork_rng():
+        real = UNet2DConditionModel.from_config(config)
+    seen: dict[int, torch.Tensor] = {}
+    own = {p.untyped_storage().data_ptr() for p in real.parameters()}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            seen[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        real(torch.zeros(1, 4, 8, 8), torch.zeros(1), torch.zeros(1, 5, 16))
+    kept = sum(t.untyped_storage().nbytes() for t in seen.values())
+    assert counted.saved.plain() == pytest.approx(kept, rel=0.05)
+
+
+def test_memory_by_hand() -> None:
+    """70 weights: four bytes each for policy, init, gradient, eight for AdamW; two images."""
+    gib = 2**30
+    parts = {k: round(v * gib) for k, v in training_memory(PLAIN, TOY).items()}
+    assert parts == {
+        "policy": 280, "pretrained": 280, "reference": 0, "half-precision copy": 0,
+        "gradients": 280, "optimiser": 560, "moving average": 0, "activations": 200,
+    }  # fmt: skip
+    lora = Training("bfloat16", True, "adamw", "lora", "bfloat16", 2, ("to_q",), True, True, 0, 2)
+    assert trained_shapes(lora, TOY) == [(2, 8), (4, 2)]
+    parts = {k: round(v * gib) for k, v in training_memory(lora, TOY).items()}
+    assert parts == {
+        "policy": 96, "pretrained": 140, "reference": 96, "half-precision copy": 0,
+        "gradients": 96, "optimiser": 192, "moving average": 96,
+        "activations": 100 - 80 + 10 + 50,
+    }  # fmt: skip
+
+
+def test_optimiser_state() -> None:
+    """Adafactor keeps the means of rows and columns: 4 + 8 of a 4 x 8 matrix, all of a vector."""
+    shapes = [(4, 8), (38,)]
+    assert optimizer_bytes("adamw", shapes) == 8 * 70
+    assert optimizer_bytes("adamw-8bit", shapes) == 2 * 70
+    assert optimizer_bytes("adafactor", shapes) == 4 * (4 + 8 + 38)
+
+
+def test_operations_of_a_step() -> None:
+    """3 pairs: 6 images x (policy 1 + backward 2 + reference 1), and 2 networks x 1 at the gate."""
+    assert step_flops(PLAIN, TOY, 3) == 24_000
+    assert step_flops(PLAIN.__class__(**(vars(PLAIN) | {"gate": 1.0})), TOY, 3) == 26_000
+    assert step_flops(PLAIN.__class__(**(vars(PLAIN) | {"checkpointing": True})), TOY, 3) == 30_000
+
+
+def test_hours_follow_the_assumptions() -> None:
+    """Half the speed, twice the hours; two devices, half the time."""
+    spec = load_spec("mini")
+    one, other = budget(spec, Assumptions(100.0, 1)), budget(spec, Assumptions(50.0, 2))
+    assert other["gpu_hours"]["total"] == pytest.approx(2 * one["gpu_hours"]["total"])
+    assert other["wall_hours"] == pytest.approx(one["wall_hours"])
+    assert one["optimiser_steps"] == 4 * 3 * 100
+    assert one["images"] == (1 + 4 * 3 + 2 * 3) * 100
+    assert one["scores"] == one["images"] * len(spec.rewards)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A base model that is not there is planned for by its name, or refused if unknown."""
+    path = tmp_path / "s.yaml"
+    path.write_text("extends: mini\nname: s\nbase: somewhere/stable-diffusion-v1-5\n")
+    assert run(["plan", str(path), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["architecture"] == "sd15"
+    assert plan["parameters"]["network"] == 859_520_964
+    assert run(["plan", str(path), "--tflops", "50"]) == 0
+    text = capsys.readouterr().out
+    assert "859.5 M" in text
+    assert "50 TFLOP/s" in text
+    with pytest.raises(UserError, match="cannot plan for the base model 'elsewhere'"):
+        find_architecture("elsewhere", None)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_spec_is_valid(name: str) -> None:
+    """Without weights, data or network: every arm's settings, every reward."""
+    spec = load_spec(name)
+    assert build_matrix(spec, "0" * 64, "1" * 64).arms
+    assert set(spec.rewards) <= set(REWARDS.names())
+    if spec.quick:
+        load_spec(name, quick=True)

@@ -173,7 +173,11 @@ def test_override_refuses_a_path_through_a_value(tiny: dict[str, Any], key: str)
         ("objectives", {"DPO": {"objective.name": "dop"}}, r"arm 'DPO'.*did you mean 'dpo'\?"),
         ("objectives", {"DPO": {"stepps": 3}}, r"arm 'DPO'.*stepps: unknown key"),
         ("objectives", {"DPO": {"steps.x": 3}}, r"arm 'DPO'.*cannot set 'steps.x'"),
-        ("objectives", {"DPO": {"optimizer.lr": 0}}, r"arm 'DPO'.*optimizer\.lr: .*greater than 0"),
+        (
+            "objectives",
+            {"DPO": {"optimizer.lr": 0}},
+            r"arm 'DPO'.*optimizer 'adamw': lr: .*greater than 0",
+        ),
         (
             "controls",
             {"odd": {"of": "DPO", "set": {"timesteps.law": {"name": "discounted", "gamma": 2}}}},

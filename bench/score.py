@@ -253,6 +253,12 @@ def _worker_shared() -> Shared:
     return Shared()
 
 
+@cache
+def _worker_reward(name: str, settings: str) -> Reward:
+    """A reward of a worker process: its files, gigabytes perhaps, are hashed once."""
+    return make_reward(name, Scoring.model_validate_json(settings), _worker_shared())
+
+
 def score_images(stage: "ScoreStage", folder: Path, store: "Store", report: "Report") -> None:
     """Score every image of a stage's image set.
 
@@ -264,7 +270,7 @@ def score_images(stage: "ScoreStage", folder: Path, store: "Store", report: "Rep
     settings = stage.scoring
     shared = _worker_shared()
     shared.memory = shared.loaded + available_memory(settings.device)
-    reward = make_reward(stage.reward, settings, shared)
+    reward = _worker_reward(stage.reward, settings.model_dump_json())
     if reward.signature != stage.signature:
         raise UserError(
             f"reward {stage.reward!r} changed while the experiment ran: it was planned as "

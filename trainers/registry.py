@@ -63,10 +63,21 @@ class Registry(Generic[T]):
                 module, _, attribute = self._builtin[name].partition(":")
                 self._loaded[name] = getattr(importlib.import_module(module), attribute)
             elif name in external:
-                self._loaded[name] = external[name].load()
+                self._loaded[name] = self._import(external[name])
             else:
                 raise UserError(self._unknown(name))
         return self._loaded[name]
+
+    def _import(self, point: EntryPoint) -> T:
+        try:
+            loaded: T = point.load()
+        except (ImportError, AttributeError) as error:
+            package = point.dist.name if point.dist else "an unknown package"
+            raise UserError(
+                f"{self.kind} {point.name!r} of {package}: expected {point.value!r} to import, got "
+                f"{type(error).__name__}: {error}: mend or uninstall that package"
+            ) from error
+        return loaded
 
     def _unknown(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.names(), n=1)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.rewards.base import Card
+from bench.rewards.base import Card, miniature
 from bench.rewards.clip import VIT_L_14
 from bench.rewards.images import RESIZE_FIRST
 from bench.rewards.towers import MODEL_FILES, TowerReward
@@ -73,18 +73,11 @@ class Aesthetic(TowerReward):
 class MiniAesthetic(Aesthetic):
     """Aesthetic on the miniature CLIP, trained on simulated ratings of the world's craft."""
 
-    card = Aesthetic.card.model_copy(
-        update={
-            "name": "mini-aesthetic",
-            "weights": (
-                Weights(
-                    id="package:bench.mini/weights/rewards/aesthetic",
-                    files=(*MODEL_FILES, "head.safetensors"),
-                ),
-            ),
-            "trained_on": ("mini-world/train",),
-            "licence": "as the project",
-            "origin": "miniature",
-            "parameters": 522_274,
-        }
+    card = miniature(
+        Aesthetic.card,
+        "aesthetic",
+        (*MODEL_FILES, "head.safetensors"),
+        span=Aesthetic.card.range,
+        text=None,
+        parameters=522_274,
     )

@@ -62,6 +62,40 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of a parameter, by dtype."""
 
 
+def miniature(
+    card: Card,
+    name: str,
+    files: tuple[str, ...],
+    *,
+    span: tuple[float, float],
+    text: str | None,
+    parameters: int,
+) -> Card:
+    """The card of the reward ``mini-<name>``: what ``card`` says, on the miniature world.
+
+    Args:
+        card: That of the reward it is a miniature of.
+        name: Folder of its shipped files.
+        files: Names of these.
+        span: Values to expect.
+        text: Tokenizer and length, or None if the prompt is not used.
+        parameters: Number of parameters.
+    """
+    weights = Weights(id=f"package:bench.mini/weights/rewards/{name}", files=files)
+    return card.model_copy(
+        update={
+            "name": f"mini-{name}",
+            "range": span,
+            "weights": (weights,),
+            "text": text,
+            "trained_on": ("mini-world/train",),
+            "licence": "as the project",
+            "origin": "miniature",
+            "parameters": parameters,
+        }
+    )
+
+
 class Reward(ABC):
     """A reward model. Making one is cheap; :meth:`load` reads the weights."""
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.rewards.base import Card
+from bench.rewards.base import Card, miniature
 from bench.rewards.images import RESIZE_FIRST
 from bench.rewards.text import Ids, open_clip_tokens
 from bench.rewards.towers import MODEL_FILES, TEXT_16, TEXT_77, TOKENIZER_FILE, TowerReward
@@ -88,20 +88,11 @@ class CLIPScoreH14(CLIPScore):
 class MiniCLIPScore(CLIPScore):
     """CLIP score by a model that was trained from nothing on the miniature world."""
 
-    card = CLIPScore.card.model_copy(
-        update={
-            "name": "mini-clip",
-            "range": (0.0, 100.0),
-            "weights": (
-                Weights(
-                    id="package:bench.mini/weights/rewards/clip",
-                    files=(*MODEL_FILES, TOKENIZER_FILE),
-                ),
-            ),
-            "text": TEXT_16,
-            "trained_on": ("mini-world/train",),
-            "licence": "as the project",
-            "origin": "miniature",
-            "parameters": 315_201,
-        }
+    card = miniature(
+        CLIPScore.card,
+        "clip",
+        (*MODEL_FILES, TOKENIZER_FILE),
+        span=(0.0, 100.0),
+        text=TEXT_16,
+        parameters=315_201,
     )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.rewards.base import Card
+from bench.rewards.base import Card, miniature
 from bench.rewards.clip import VIT_H_14
 from bench.rewards.images import LONGEST_SIDE
 from bench.rewards.text import Ids, encode, open_clip_tokens
@@ -88,22 +88,13 @@ class HPSv20(HPSv2):
 class MiniHPSv2(HPSv2):
     """HPSv2 fine-tuned from the miniature CLIP on simulated rankings of the world."""
 
-    card = HPSv2.card.model_copy(
-        update={
-            "name": "mini-hpsv2",
-            "range": (-1.0, 1.0),
-            "weights": (
-                Weights(
-                    id="package:bench.mini/weights/rewards/hpsv2",
-                    files=(*MODEL_FILES, TOKENIZER_FILE),
-                ),
-            ),
-            "text": TEXT_16,
-            "trained_on": ("mini-world/train",),
-            "licence": "as the project",
-            "origin": "miniature",
-            "parameters": 315_201,
-        }
+    card = miniature(
+        HPSv2.card,
+        "hpsv2",
+        (*MODEL_FILES, TOKENIZER_FILE),
+        span=(-1.0, 1.0),
+        text=TEXT_16,
+        parameters=315_201,
     )
     model_file = MODEL_FILE
 

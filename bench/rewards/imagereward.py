@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from PIL import Image
 
-from bench.rewards.base import BYTES, Card, Reward, Scores, check_lengths
+from bench.rewards.base import BYTES, Card, Reward, Scores, check_lengths, miniature
 from bench.rewards.images import RESIZE_FIRST, prepare
 from bench.rewards.text import encode, read_tokenizer
 from bench.rewards.towers import CONFIG_FILE, MODEL_FILE, MODEL_FILES, TEXT_16, TOKENIZER_FILE
@@ -116,22 +116,13 @@ class ImageReward(Reward):
 class MiniImageReward(ImageReward):
     """ImageReward trained on simulated rankings of the miniature world."""
 
-    card = ImageReward.card.model_copy(
-        update={
-            "name": "mini-imagereward",
-            "range": (-4.0, 4.0),
-            "weights": (
-                Weights(
-                    id="package:bench.mini/weights/rewards/imagereward",
-                    files=(*MODEL_FILES, TOKENIZER_FILE),
-                ),
-            ),
-            "text": TEXT_16,
-            "trained_on": ("mini-world/train",),
-            "licence": "as the project",
-            "origin": "miniature",
-            "parameters": 547_553,
-        }
+    card = miniature(
+        ImageReward.card,
+        "imagereward",
+        (*MODEL_FILES, TOKENIZER_FILE),
+        span=(-4.0, 4.0),
+        text=TEXT_16,
+        parameters=547_553,
     )
     config_file = CONFIG_FILE
     model_file = MODEL_FILE

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.rewards.base import Card
+from bench.rewards.base import Card, miniature
 from bench.rewards.clip import VIT_H_14
 from bench.rewards.images import RGB_FIRST
 from bench.rewards.towers import MODEL_FILES, TEXT_16, TEXT_77, TOKENIZER_FILE, TowerReward
@@ -57,20 +57,11 @@ class PickScore(TowerReward):
 class MiniPickScore(PickScore):
     """PickScore fine-tuned from the miniature CLIP on simulated preferences of the world."""
 
-    card = PickScore.card.model_copy(
-        update={
-            "name": "mini-pickscore",
-            "range": (0.0, 100.0),
-            "weights": (
-                Weights(
-                    id="package:bench.mini/weights/rewards/pickscore",
-                    files=(*MODEL_FILES, TOKENIZER_FILE),
-                ),
-            ),
-            "text": TEXT_16,
-            "trained_on": ("mini-world/train",),
-            "licence": "as the project",
-            "origin": "miniature",
-            "parameters": 315_201,
-        }
+    card = miniature(
+        PickScore.card,
+        "pickscore",
+        (*MODEL_FILES, TOKENIZER_FILE),
+        span=(0.0, 100.0),
+        text=TEXT_16,
+        parameters=315_201,
     )

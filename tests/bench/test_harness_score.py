@@ -262,6 +262,28 @@ def test_a_stage_fails_if_its_reward_does_but_keeps_the_scores(
     assert column(tmp_path / SCORES, "failing")[:13] == list(range(13))
 
 
+def test_stages_of_a_worker_share_a_reward_and_with_it_the_hashes_of_its_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[int] = []
+
+    class Counted(Red):
+        card = card("counted")
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            made.append(1)
+
+    monkeypatch.setitem(REWARDS._loaded, "counted", Counted)
+    monkeypatch.setattr(GenerateStage, "output", lambda self, store: folder)
+    stage = stage_of(folder, "counted", Counted().signature)
+    made.clear()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        score_images(stage, tmp_path / name, Store(tmp_path), lambda _: None)
+    assert made == [1]
+
+
 def test_a_file_that_holds_no_scores_is_refused(items: list[Item], tmp_path: Path) -> None:
     path = tmp_path / "s.parquet"
     path.write_bytes(b"something else")

@@ -143,7 +143,7 @@ def pickscore(folder: Path):
 
     # From the vocabulary, not from our tokenizer.json, which is compared with what comes out.
     words = folder / "words"
-    words.mkdir()
+    words.mkdir(exist_ok=True)
     (words / "vocab.json").write_text(json.dumps(clip_ids()))
     (words / "merges.txt").write_text("\n".join(["#version: 0.2", *merges(), ""]))
     CLIPTokenizer(str(words / "vocab.json"), str(words / "merges.txt")).save_pretrained(words)

@@ -92,6 +92,18 @@ def test_collisions(
         objectives().names()
 
 
+@pytest.mark.parametrize("value", ["torn_pkg:Absent", "torn_pkg_of_old:Hinge"])
+def test_a_package_that_does_not_import_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """Its author's mistake is told in one line; built-in names work on."""
+    install(tmp_path, monkeypatch, "torn_pkg", {"torn": value})
+    registry = objectives()
+    with pytest.raises(UserError, match=f"objective 'torn' of torn_pkg: expected '{value}' to"):
+        registry.get("torn")
+    assert registry.get("dpo") is DPO
+
+
 def test_unknown_name_with_a_near_miss() -> None:
     """What was asked for, what was probably meant, what there is."""
     with pytest.raises(UserError) as caught:

@@ -48,10 +48,11 @@ def budget(spec: Spec, assumed: Assumptions) -> dict[str, Any]:
     model = find_architecture(spec.base, _folder(spec.base))
     matrix = build_matrix(spec, "0" * 64, "0" * 64)
     configs = {arm.name: next(iter(arm.configs.values())) for arm in matrix.arms}
-    side = _side(spec, model)
-    cost, texts = network_cost(model, side), text_parameters(model)
-    vae, encode, decode = vae_cost(model, side)
     made = spec.generate
+    side, drawn = _side(spec, model), (made.height or 0) // model.factor or model.side
+    cost, drawing = network_cost(model, side), network_cost(model, drawn)
+    vae, encode, _ = vae_cost(model, side)
+    texts, decode = text_parameters(model), vae_cost(model, drawn)[2]
     sampling = Sampling(made.steps, made.guidance > 1, made.batch_size, made.dtype)
     per_set = _prompts(spec) * made.images_per_prompt
     sets = len(spec.seeds) * len(configs) + 1 + 2 * spec.statistics.control_pairs
@@ -64,7 +65,7 @@ def budget(spec: Spec, assumed: Assumptions) -> dict[str, Any]:
             len(spec.seeds) * c.steps * step_flops(runs[name], cost, c.batch_size)
             for name, c in configs.items()
         ),
-        "generation": float(images * image_flops(sampling, cost, decode)),
+        "generation": float(images * image_flops(sampling, drawing, decode)),
         "scoring": float(images * sum(REWARDS.get(r, (0, 0))[1] for r in spec.rewards)),
     }
     hours = {name: value / (assumed.tflops * 1e12) / 3600 for name, value in flops.items()}
@@ -78,7 +79,7 @@ def budget(spec: Spec, assumed: Assumptions) -> dict[str, Any]:
         "forward_gflop": cost.forward_flops / 1e9,
         "training_gib": {name: parts | {"total": sum(parts.values())}
                          for name, parts in memory.items()},
-        "generation_gib": generation_memory(sampling, model, cost, vae + texts, side),
+        "generation_gib": generation_memory(sampling, model, drawing, vae + texts, drawn),
         "scoring_gib": max(4 * REWARDS.get(r, (0, 0))[0] for r in spec.rewards) / 2**30,
         "not_counted": [r for r in spec.rewards if r not in REWARDS],
         "runs": len(spec.seeds) * len(configs),

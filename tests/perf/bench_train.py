@@ -238,9 +238,26 @@ def our_step(variant: str, pairs: int) -> Callable[[], None]:
 
 def flops(step: Callable[[], None]) -> int:
     """Multiplications and additions of a step, by torch's counter."""
-    from torch.utils.flop_counter import FlopCounterMode
+    import torch
+    from torch.utils.flop_counter import (
+        FlopCounterMode,
+        sdpa_backward_flop_count,
+        sdpa_flop_count,
+    )
 
-    with FlopCounterMode(display=False) as counter:
+    # The counter does not know the attention kernel of CPUs.
+    def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    def backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_backward_flop_count(grad, query, key, value))
+
+    name = "_scaled_dot_product_flash_attention_for_cpu"
+    mapping = {
+        getattr(torch.ops.aten, name): forward,
+        getattr(torch.ops.aten, f"{name}_backward"): backward,
+    }
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         step()
     return int(counter.get_total_flops())
 

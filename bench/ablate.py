@@ -7,11 +7,13 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.analysis import Results
+from bench.devices import check_devices, devices
 from bench.experiment import Experiment
 from bench.launch.local import Outcome, run_stages
 from bench.manifest import make_manifest
 from bench.progress import display
 from bench.results import MANIFEST, collect, make_plan, write_results
+from bench.spec import Spec
 from bench.stages import ScoreStage, Stage
 from bench.store import Store
 
@@ -50,6 +52,7 @@ def ablate(
     todo = missing_stages(experiment, store)
     outcome = Outcome()
     if todo:
+        check_devices(experiment.spec)
         with display(console, todo, experiment.spec.cost, workers) as shown:
             outcome = run_stages(todo, store, workers, shown)
     folder = out / experiment.spec.name
@@ -69,6 +72,8 @@ def _describes(manifest: Path, experiment: Experiment) -> bool:
     return bool(json.loads(manifest.read_text())["spec"] == spec)
 
 
-def default_workers() -> int:
-    """Cores this process may use."""
+def default_workers(spec: Spec) -> int:
+    """Cores this process may use; one worker where work goes to another device or is shared."""
+    if spec.training.processes > 1 or any(device != "cpu" for _, device in devices(spec)):
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

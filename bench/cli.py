@@ -84,7 +84,7 @@ def ablate(
     from bench.view import print_results
 
     experiment = prepare(load_spec(spec, quick, parse_seeds(seeds)))
-    count = workers or job.default_workers()
+    count = workers or job.default_workers(experiment.spec)
     if plan:
         print_plan(experiment, out, count, as_json)
         return 0

@@ -24,7 +24,7 @@ CACHE = "encodings"
 
 def encode(stage: "EncodeStage", folder: Path, store: Store, report: "Report") -> None:
     """Write the index of the pairs, the list of those that were dropped, and fill the cache."""
-    backbone = BACKBONES.get(stage.backbone)(stage.base)
+    backbone = BACKBONES.get(stage.backbone)(stage.base, stage.encoding.device)
     encoded = _encode(stage, store, backbone, report)
     encoded.index.save(folder / INDEX)
     write_text(folder / DROPPED, as_json([vars(pair) for pair in encoded.dropped]))

@@ -108,7 +108,11 @@ def prepare(spec: Spec) -> Experiment:
     for arm in matrix.arms:
         for seed, config in arm.configs.items():
             train = TrainStage(
-                f"training {arm.name} seed {seed}", config, base, encoder(config.data)
+                f"training {arm.name} seed {seed}",
+                config,
+                base,
+                encoder(config.data),
+                spec.training,
             )
             sets.append(image_set(arm.name, seed, train, 0))
     step = spec.generate.images_per_prompt

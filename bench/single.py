@@ -5,16 +5,16 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.assets import folder_sha256, model_folder
-from bench.encode import open_pairs
+from bench.devices import check_devices
 from bench.experiment import prepare
 from bench.generate import generate
 from bench.prompts import load_prompts
 from bench.spec import Generate, load_spec
 from bench.stages import GenerateStage
 from bench.store import Store
+from bench.train import train
 from trainers.backbones import BACKBONES
 from trainers.backbones.base import ADAPTER_FILE
-from trainers.core import Trainer
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_file, sha256_text, write_text
 from trainers.metrics import StepMetrics
@@ -28,15 +28,14 @@ def train_arm(source: str, arm: str, seed: int, out: Path, console: Console) -> 
     """
     spec = load_spec(source, seeds=(seed,))
     experiment = prepare(spec)
+    check_devices(spec)
     arms = {entry.name: entry for entry in experiment.matrix.arms}
     if arm not in arms:
         raise UserError(f"spec {source!r} has no arm {arm!r}: expected one of {', '.join(arms)}")
     stage = next(s.images.train for s in experiment.sets if s.arm == arm)
     assert stage is not None
-    backbone = BACKBONES.get(spec.backbone)(stage.base)
     store = Store(out / "store")
     stage.latents.execute(store, lambda images: None)
-    data = open_pairs(stage.latents, store, backbone, stage.config.data)
 
     def show(step: int, metrics: StepMetrics) -> None:
         if step % 10 == 0 or step == stage.config.steps:
@@ -46,7 +45,7 @@ def train_arm(source: str, arm: str, seed: int, out: Path, console: Console) -> 
                 highlight=False,
             )
 
-    Trainer(stage.config, backbone, data).run(out, show)
+    train(stage, out, store, show)
     console.print(f"run {stage.config.run_id()[:16]} is in {out}", highlight=False)
 
 

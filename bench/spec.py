@@ -71,6 +71,18 @@ class Encoding(BaseModel):
     """Keep the encodings of images and prompts in the store; otherwise every step makes its own."""
     batch_size: int = Field(32, ge=1)
     """Images per forward pass, where encodings are kept."""
+    device: str = "cpu"
+    """A torch device."""
+
+
+class Training(BaseModel):
+    """Where runs are trained. Execution only; other devices and process counts round otherwise."""
+
+    model_config = _Frozen
+    device: str = "cpu"
+    """A torch device; with several processes its kind, of which each process takes one."""
+    processes: int = Field(1, ge=1)
+    """Processes that share the batches of a run."""
 
 
 class Scoring(BaseModel):
@@ -126,6 +138,7 @@ class Spec(BaseModel):
     """Preference pairs: a set shipped with the package, a path, or a source by ``name`` with its
     settings; see ``trainers.data.sources``. What is made of them is ``train.data``."""
     encoding: Encoding = Encoding()
+    training: Training = Training()
     labelled_by: tuple[str, ...] = ()
     """Rewards that the preferences of the pairs were made from: tables mark them."""
     train: dict[str, Any]

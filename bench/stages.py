@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.samplers import fitting
-from bench.spec import Encoding, Generate, Scoring
+from bench.spec import Encoding, Generate, Scoring, Training
 from bench.store import Status, Store
 from trainers.config import TrainConfig
 from trainers.data.settings import DataSettings
@@ -136,6 +136,8 @@ class TrainStage(Stage):
     config: TrainConfig
     base: Path
     latents: EncodeStage
+    training: Training
+    """Execution only."""
 
     def key(self) -> dict[str, Any]:
         """The run's configuration, defaults included."""
@@ -153,13 +155,9 @@ class TrainStage(Stage):
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
-        from bench.encode import open_pairs
-        from trainers.backbones import BACKBONES
-        from trainers.core import Trainer
+        from bench.train import train
 
-        backbone = BACKBONES.get(self.config.backbone)(self.base)
-        data = open_pairs(self.latents, store, backbone, self.config.data)
-        Trainer(self.config, backbone, data).run(folder, lambda step, _: report(step))
+        train(self, folder, store, lambda step, _: report(step))
 
 
 @dataclass(frozen=True)

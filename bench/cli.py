@@ -82,7 +82,13 @@ def ablate(
     from bench.plan import print_plan
     from bench.spec import load_spec
     from bench.view import print_results
+    from trainers.processes import launched
 
+    if launched() > 1:
+        raise UserError(
+            "bench ablate starts its processes itself: run it without a launcher, and set "
+            "training.processes in the spec"
+        )
     experiment = prepare(load_spec(spec, quick, parse_seeds(seeds)))
     count = workers or job.default_workers(experiment.spec)
     if plan:
@@ -122,14 +128,48 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the network and the log.")],
     spec: Annotated[str, typer.Option(help="Name of a shipped spec, or a YAML file.")] = "mini",
     seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
+    num_processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that share a batch; default: the spec's."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="A torch device, e.g. cuda; default: the spec's.")
+    ] = None,
 ) -> int:
-    """Train one arm; run again after an interruption, it goes on where it stopped."""
+    """Train one arm; run again after an interruption, it goes on where it stopped.
+
+    Several processes: --num-processes on this machine, or 'accelerate launch -m bench train ...'.
+    """
     from bench.quiet import silence_libraries
     from bench.single import train_arm
 
     silence_libraries()
+    changes = {"training.processes": num_processes, "training.device": device}
+    execution = {key: value for key, value in changes.items() if value is not None}
+    train_arm(spec, arm, seed, out, Console(stderr=True), execution)
+    return 0
 
-    train_arm(spec, arm, seed, out, Console(stderr=True))
+
+@app.command()
+def convert(
+    beta: Annotated[float | None, typer.Option(help="A beta to convert.")] = None,
+    source: Annotated[str, typer.Option(help="Who quotes it.")] = "diffusion-dpo code",
+    latent: Annotated[str, typer.Option(help="Shape of a latent, CxHxW.")] = "4x64x64",
+    lr: Annotated[float | None, typer.Option(help="A rate given with --scale_lr.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pairs per optimiser step, all processes.")
+    ] = None,
+) -> int:
+    """Say what the beta and the learning rate of other sources are in a spec."""
+    from bench.convert import convert_beta, convert_lr
+
+    if beta is None and lr is None:
+        raise UserError("nothing to convert: give --beta, or --lr with --batch-size")
+    if beta is not None:
+        for line in convert_beta(beta, source, latent):
+            typer.echo(line)
+    if lr is not None:
+        typer.echo(convert_lr(lr, batch_size))
     return 0
 
 

@@ -15,6 +15,7 @@ from trainers.backbones import BACKBONES
 from trainers.data.select import select
 from trainers.data.settings import DataSettings
 from trainers.files import canonical_json
+from trainers.processes import share
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def prepare(spec: Spec) -> Experiment:
     sets = [image_set(BASE, None, None, 0)]
     for arm in matrix.arms:
         for seed, config in arm.configs.items():
+            share(config.batch_size, config.accumulation, spec.training.processes)
             train = TrainStage(
                 f"training {arm.name} seed {seed}",
                 config,

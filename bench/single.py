@@ -1,5 +1,6 @@
 """One stage on its own: train an arm, make images."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -9,24 +10,38 @@ from bench.devices import check_devices
 from bench.experiment import prepare
 from bench.generate import generate
 from bench.prompts import load_prompts
-from bench.spec import Generate, load_spec
+from bench.spec import Generate, Overrides, load_spec, override, parse_spec
 from bench.stages import GenerateStage
 from bench.store import Store
 from bench.train import train
 from trainers.backbones import BACKBONES
 from trainers.backbones.base import ADAPTER_FILE
+from trainers.config import TrainConfig
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_file, sha256_text, write_text
 from trainers.metrics import StepMetrics
+from trainers.processes import is_main, launched, share
 
 
-def train_arm(source: str, arm: str, seed: int, out: Path, console: Console) -> None:
-    """Train one arm of a spec into ``out``.
+def train_arm(
+    source: str, arm: str, seed: int, out: Path, console: Console, execution: Overrides
+) -> None:
+    """Train one arm of a spec into ``out``; of several processes the first one speaks.
+
+    Args:
+        source: Name or path of the spec.
+        arm: Name of the arm.
+        seed: Training seed.
+        out: Where network and log go.
+        console: Where progress is shown.
+        execution: Dotted keys of the spec to replace, none of them part of a run's identity.
 
     Raises:
         UserError: If the spec has no such arm.
     """
-    spec = load_spec(source, seeds=(seed,))
+    whole = load_spec(source, seeds=(seed,)).model_dump()
+    spec = parse_spec(override(whole, execution), source)
+    console.quiet = not is_main()
     experiment = prepare(spec)
     check_devices(spec)
     arms = {entry.name: entry for entry in experiment.matrix.arms}
@@ -36,6 +51,9 @@ def train_arm(source: str, arm: str, seed: int, out: Path, console: Console) -> 
     assert stage is not None
     store = Store(out / "store")
     stage.latents.execute(store, lambda images: None)
+
+    for line in announce(stage.config, max(launched(), spec.training.processes)):
+        console.print(line, highlight=False, soft_wrap=True)
 
     def show(step: int, metrics: StepMetrics) -> None:
         if step % 10 == 0 or step == stage.config.steps:
@@ -47,6 +65,22 @@ def train_arm(source: str, arm: str, seed: int, out: Path, console: Console) -> 
 
     train(stage, out, store, show)
     console.print(f"run {stage.config.run_id()[:16]} is in {out}", highlight=False)
+
+
+def announce(config: TrainConfig, processes: int) -> Iterator[str]:
+    """What is often left implicit: how a batch is shared, the rate that is applied, and beta."""
+    own, rule = share(config.batch_size, config.accumulation, processes), config.optimizer
+    yield (
+        f"batch: {config.batch_size} pairs a step = {processes} process(es) x {own.parts} part(s) "
+        f"x {own.rows // own.parts} pairs"
+    )
+    yield (
+        f"learning rate: {rule.lr:g} is applied, {rule.schedule} after a warm-up of "
+        f"{rule.warmup_steps} steps; with --scale_lr it would be {rule.lr / config.batch_size:.6g}"
+    )
+    beta = getattr(config.objective, "beta", None)
+    if beta is not None:
+        yield f"beta: {beta:g}; bench convert --beta {beta:g} says what other sources call it"
 
 
 def generate_images(

@@ -83,6 +83,8 @@ class Training(BaseModel):
     """A torch device; with several processes its kind, of which each process takes one."""
     processes: int = Field(1, ge=1)
     """Processes that share the batches of a run."""
+    checkpoint_every: int = Field(50, ge=1)
+    """Optimiser steps between two checkpoints: what an interruption may cost."""
 
 
 class Scoring(BaseModel):

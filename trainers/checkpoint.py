@@ -15,15 +15,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainers.files import write_atomically
+from trainers.sharding import like, take_apart, whole
 
 
 def save(
-    path: Path,
+    path: Path | None,
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
 ) -> None:
-    """Write modules, optimiser state and JSON-able ``state`` to ``path``."""
+    """Write modules, optimiser state and JSON-able ``state`` to ``path``.
+
+    Where weights are sharded, every process must take part; all but one give None as ``path``.
+    """
     tensors: dict[str, Tensor] = {}
     for name, module in modules.items():
         tensors |= {f"{name}/{k}": v for k, v in module.state_dict().items()}
@@ -31,10 +35,16 @@ def save(
     for index, slots in optimizer.state_dict()["state"].items():
         for slot, value in slots.items():
             (tensors if isinstance(value, Tensor) else plain)[f"optimizer/{index}/{slot}"] = value
-    whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    full: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        value = whole(tensor.detach())
+        if path is not None:
+            full[name] = value.cpu().contiguous().clone()
+    if path is None:
+        return
     # One entry: the order of several would be left to chance, and with it the bytes.
     metadata = {"state": json.dumps({"state": dict(state), "optimizer": plain})}
-    write_atomically(path, lambda part: save_file(whole, str(part), metadata))
+    write_atomically(path, lambda part: save_file(full, str(part), metadata))
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -63,13 +73,15 @@ def load(
     slots: dict[int, dict[str, Any]] = {}
     for name, module in modules.items():
         prefix = f"{name}/"
-        module.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
+        saved = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        module.load_state_dict(take_apart(saved, module))
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for key, value in (tensors | metadata["optimizer"]).items():
         if key.startswith("optimizer/"):
-            _, index, slot = key.split("/")
-            slots.setdefault(int(index), {})[slot] = value
+            _, number, slot = key.split("/")
+            index = int(number)
+            own = like(value, weights[index]) if isinstance(value, Tensor) else value
+            slots.setdefault(index, {})[slot] = own
     optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
     state: dict[str, Any] = metadata["state"]
     return state

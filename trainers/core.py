@@ -1,5 +1,6 @@
 """The one training loop that every arm runs through."""
 
+import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import UserError
 from trainers.execution import autocast, lay_out, new_scaler, prepare, recompute
-from trainers.metrics import MetricsLog, StepMetrics, decile_counts
+from trainers.metrics import MetricsLog, NoLog, Seen, StepMetrics
 from trainers.objectives import PairErrors
-from trainers.references import Event
+from trainers.processes import ALONE, Processes, share
+from trainers.sharding import check_shardable, put_together, whole
 from trainers.streams import Draws, Stream
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -39,39 +41,50 @@ class Trainer:
     """A run: the policy, its reference and average, the optimiser and the stream of examples."""
 
     def __init__(
-        self, config: TrainConfig, backbone: Backbone, data: PairData, device: str = "cpu"
+        self,
+        config: TrainConfig,
+        backbone: Backbone,
+        data: PairData,
+        processes: Processes = ALONE,
     ) -> None:
         """Set a run up at step 0.
 
         Raises:
-            UserError: If the batch cannot be cut into ``accumulation`` equal parts, or a setting
+            UserError: If the batch cannot be shared by the processes in equal parts, or a setting
                 does not fit the backbone or needs a package that is not installed.
         """
-        if config.batch_size % config.accumulation:
-            raise UserError(
-                f"batch_size {config.batch_size} cannot be cut into {config.accumulation} equal "
-                "parts: choose an accumulation that divides it"
-            )
         self.config = config
         self.backbone = backbone
         self.data = data
-        self.device = device
-        self.policy, self.init = config.weights.start(backbone.load_network, config.seed)
+        self.processes = processes
+        self.device = processes.device
+        self.share = share(config.batch_size, config.accumulation, processes.count)
+        if processes.sharding:
+            check_shardable(config)
+        self.policy, self.init = config.weights.start(self._load, config.seed)
         self.reference = config.reference.start(self.init)
         self.average = None if config.ema is None else config.ema.start(self.policy)
         self._prepare()
         self.optimizer = config.optimizer.start(self.policy.parameters())
-        self.scaler = new_scaler(config.precision, device)
+        self.scaler = new_scaler(config.precision, self.device)
         self.stream = Stream(config.seed, len(data), data.latent_shape)
-        self.scale = config.timesteps.scale.factors(backbone.snr).to(device)
+        self.scale = config.timesteps.scale.factors(backbone.snr).to(self.device)
         self.step = 0
+
+    def _load(self) -> nn.Module:
+        """The pretrained network; one that is to be sharded need not fit on the device."""
+        network = self.backbone.load_network()
+        return network.cpu() if self.processes.sharding else network
 
     def _prepare(self) -> None:
         """Make the networks ready to run; a frozen reference is the pretrained network itself."""
-        config = self.config
-        roles = (self.policy, self.init, self.reference.model)
+        config, sharding = self.config, self.processes.sharding
+        average = [] if self.average is None else [self.average]
+        roles = (self.policy, self.init, self.reference.model, *average)
         networks = {id(n): n for n in map(config.weights.network, roles)}
         for network in networks.values():
+            if sharding:
+                sharding.shard(network)
             prepare(network, config.channels_last, config.compile)
         if config.gradient_checkpointing:
             recompute(config.weights.network(self.policy))
@@ -91,18 +104,27 @@ class Trainer:
         written changes nothing in the result.
         """
         self._resume(folder)
-        with closing(MetricsLog(folder / METRICS, keep=self.step)) as log:
+        main, log_file = self.processes.main, folder / METRICS
+        with closing(MetricsLog(log_file, keep=self.step) if main else NoLog()) as log:
             while self.step < self.config.steps:
                 metrics = self.advance()
                 log.write(metrics)
-                if on_step is not None:
+                if main and on_step is not None:
                     on_step(self.step, metrics)
                 if self.step % checkpoint_every == 0 and self.step < self.config.steps:
                     log.sync()
                     self._save(folder)
             log.sync()
-        self.config.weights.save(self.result, self.backbone, folder)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        self._save_result(folder)
+
+    def _save_result(self, folder: Path) -> None:
+        """Write what was trained; processes whose weights are needed for it take part."""
+        result: nn.Module | None = self.result
+        if self.processes.sharding:
+            result = put_together(self.result, self._load, self.processes.main)
+        if self.processes.main and result is not None:
+            self.config.weights.save(result, self.backbone, folder)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def advance(self) -> StepMetrics:
         """Make one optimiser step."""
@@ -110,50 +132,55 @@ class Trainer:
         lr = config.optimizer.lr_at(self.step, config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        draws = self.stream.at(self.step * config.batch_size, config.batch_size)
+        first = self.step * config.batch_size
+        draws = self.stream.at(first + self.processes.rank * self.share.rows, self.share.rows)
         timesteps = config.timesteps.law.timesteps(draws.uniform, len(self.backbone.snr))
         self.optimizer.zero_grad(set_to_none=True)
         parts = [
             self._backward(draws, timesteps, rows)
-            for rows in torch.arange(config.batch_size).chunk(config.accumulation)
+            for rows in torch.arange(self.share.rows).chunk(self.share.parts)
         ]
-        norm = self._update(parts)
+        seen = Seen(self.processes.gather(torch.cat(parts, dim=1)))
+        norm = self._update(seen)
         self.step += 1
         if config.ema is not None and self.average is not None:
             config.ema.after_step(self.step, self.average, self.policy)
         event = self.reference.after_step(
-            self.step, self.policy, lambda network, n: self._divergence(network, draws.rows[:n])
+            self.step, self.policy, lambda network, n: self._divergence(network, first, n)
         )
-        return self._metrics(parts, timesteps, norm, lr, event)
+        return seen.metrics(self.step, norm, lr, event, len(self.backbone.snr))
 
-    def _update(self, parts: list[tuple[Tensor, PairErrors]]) -> float | None:
+    def _update(self, seen: Seen) -> float | None:
         """Apply the gradients. Gives their norm; None if they overflowed, and nothing was done."""
+        self.processes.sum_gradients(self.policy)
         self.scaler.unscale_(self.optimizer)
         bound = self.config.optimizer.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), bound)
-        finite = bool(torch.isfinite(norm))
+        norm = float(whole(nn.utils.clip_grad_norm_(self.policy.parameters(), bound)))
+        finite = math.isfinite(norm)
         # Float16 overflows at too large a loss scale; the scaler lowers it, but not below 1 here.
         mends = self.scaler.is_enabled() and self.scaler.get_scale() > 1
-        if not finite and not (mends and all(losses.isfinite().all() for losses, _ in parts)):
+        if not finite and not (mends and seen.finite):
             raise FloatingPointError(
                 f"the gradient of step {self.step + 1} is not finite: lower the learning rate"
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return float(norm) if finite else None
+        return norm if finite else None
 
-    def _backward(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> tuple[Tensor, PairErrors]:
-        """Losses and errors of some rows of the batch; adds their share to the gradients."""
+    def _backward(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> Tensor:
+        """Add some rows' share to the gradients; gives what :class:`Seen` needs of them."""
         batch = self._batch(draws, timesteps, rows)
         winner, loser = self._errors(self.policy, batch).chunk(2)
         with torch.no_grad():
             ref_winner, ref_loser = self._errors(self.reference.model, batch).chunk(2)
         preference = self.data.preference(draws.rows[rows]).float().to(self.device)
         errors = PairErrors(winner, loser, ref_winner, ref_loser, preference)
-        losses = self.config.objective.loss(errors, self.scale[timesteps[rows].to(self.device)])
-        self.scaler.scale(losses.sum() / self.config.batch_size).backward()
-        detached = (e.detach() for e in (winner, loser, ref_winner, ref_loser))
-        return losses.detach(), PairErrors(*detached)
+        steps = timesteps[rows].to(self.device)
+        losses = self.config.objective.loss(errors, self.scale[steps])
+        share = losses.sum() * self.processes.gradient_factor / self.config.batch_size
+        self.scaler.scale(share).backward()
+        seen = (losses, winner, loser, ref_winner, ref_loser, steps)
+        return torch.stack([column.detach().to(losses.dtype) for column in seen])
 
     def _batch(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> _Batch:
         pairs, (first, second) = draws.rows[rows], draws.posterior[:, rows]
@@ -178,12 +205,13 @@ class Trainer:
         return (prediction.float() - batch.target.float()).square().flatten(1).mean(1)
 
     @torch.no_grad()
-    def _divergence(self, network: nn.Module, pairs: Tensor) -> float:
-        """How much worse than the pretrained model ``network`` denoises the winners of ``pairs``.
+    def _divergence(self, network: nn.Module, first: int, count: int) -> float:
+        """How much worse than the pretrained model ``network`` denoises the first winners.
 
         Its timesteps are uniform and its noise its own, so that arms with different laws are
-        measured alike.
+        measured alike. Every process measures all of it, and the first one's value counts.
         """
+        pairs = self.stream.rows(first, min(count, self.config.batch_size))
         uniform, noise = self.stream.gate(self.step, len(pairs))
         timesteps = (uniform * len(self.backbone.snr)).long().to(self.device)
         winner, _ = self.data.images(pairs)
@@ -195,36 +223,8 @@ class Trainer:
             timesteps=timesteps,
             condition={name: values.to(self.device) for name, values in condition.items()},
         )
-        return float((self._errors(network, batch) - self._errors(self.init, batch)).mean())
-
-    def _metrics(
-        self,
-        parts: list[tuple[Tensor, PairErrors]],
-        timesteps: Tensor,
-        norm: float | None,
-        lr: float,
-        event: Event,
-    ) -> StepMetrics:
-        def mean(values: list[Tensor]) -> float:
-            return float(torch.cat(values).mean())
-
-        margins = [errors.margin for _, errors in parts]
-        correct = [(m > 0).float() + 0.5 * (m == 0).float() for m in margins]
-        return StepMetrics(
-            step=self.step,
-            loss=mean([losses for losses, _ in parts]),
-            policy_winner=mean([e.policy_winner for _, e in parts]),
-            policy_loser=mean([e.policy_loser for _, e in parts]),
-            reference_winner=mean([e.reference_winner for _, e in parts]),
-            reference_loser=mean([e.reference_loser for _, e in parts]),
-            margin=mean(margins),
-            accuracy=mean(correct),
-            divergence=event.divergence,
-            reference_action=event.action,
-            grad_norm=norm,
-            lr=lr,
-            timestep_deciles=decile_counts(timesteps, len(self.backbone.snr)),
-        )
+        worse = (self._errors(network, batch) - self._errors(self.init, batch)).mean()
+        return self.processes.first(float(worse))
 
     def _modules(self) -> dict[str, nn.Module]:
         average = {} if self.average is None else {"average": self.average}
@@ -237,7 +237,8 @@ class Trainer:
             "reference": self.reference.state(),
             "scaler": self.scaler.state_dict(),
         }
-        checkpoint.save(folder / CHECKPOINT, self._modules(), self.optimizer, state)
+        path = folder / CHECKPOINT if self.processes.main else None
+        checkpoint.save(path, self._modules(), self.optimizer, state)
 
     def _resume(self, folder: Path) -> None:
         path = folder / CHECKPOINT

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainers.files import write_text
+from trainers.references import Event
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,46 @@ class StepMetrics:
     lr: float
     timestep_deciles: list[int]
     """Number of pairs per tenth of the timesteps, the cleanest first."""
+
+
+class Seen:
+    """What a step saw of each pair of its batch, ``[6, n]``, and what the log says of it."""
+
+    def __init__(self, columns: Tensor) -> None:
+        """Rows: loss; errors of policy, then of reference, on winner and loser; timestep."""
+        self.columns = columns
+
+    @property
+    def finite(self) -> bool:
+        """Whether every loss is."""
+        return bool(self.columns[0].isfinite().all())
+
+    def metrics(
+        self, step: int, norm: float | None, lr: float, event: Event, timesteps: int
+    ) -> StepMetrics:
+        """The line of the log; ``timesteps`` is how many there are."""
+        winner, loser, ref_winner, ref_loser = self.columns[1:5]
+        margins = (ref_winner - winner) - (ref_loser - loser)
+        correct = (margins > 0).float() + 0.5 * (margins == 0).float()
+        # One transfer from the device.
+        means = torch.cat([self.columns[:5], torch.stack([margins, correct])]).mean(1).tolist()
+        loss, policy_winner, policy_loser, reference_winner, reference_loser, *rest = means
+        margin, accuracy = rest
+        return StepMetrics(
+            step=step,
+            loss=loss,
+            policy_winner=policy_winner,
+            policy_loser=policy_loser,
+            reference_winner=reference_winner,
+            reference_loser=reference_loser,
+            margin=margin,
+            accuracy=accuracy,
+            divergence=event.divergence,
+            reference_action=event.action,
+            grad_norm=norm,
+            lr=lr,
+            timestep_deciles=decile_counts(self.columns[5].long().cpu(), timesteps),
+        )
 
 
 def decile_counts(timesteps: Tensor, count: int) -> list[int]:
@@ -65,3 +106,16 @@ class MetricsLog:
     def close(self) -> None:
         """Close the file, with everything written so far in it."""
         self._stream.close()
+
+
+class NoLog:
+    """The log of a process that is not the one to write it."""
+
+    def write(self, metrics: StepMetrics) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

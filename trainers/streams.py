@@ -45,12 +45,16 @@ class Stream:
         positions = range(first, first + count)
         normal = torch.stack([self._normal("noise", p, (3, *self.shape)) for p in positions], dim=1)
         return Draws(
-            rows=torch.tensor([self._row(p) for p in positions]),
+            rows=self.rows(first, count),
             uniform=self._uniform("timestep", positions),
             noise=normal[0],
             posterior=normal[1:],
             drop=self._uniform("caption dropout", positions),
         )
+
+    def rows(self, first: int, count: int) -> Tensor:
+        """The pairs of positions ``first`` to ``first + count - 1``, ``int64[count]``."""
+        return torch.tensor([self._row(p) for p in range(first, first + count)])
 
     def gate(self, step: int, count: int) -> tuple[Tensor, Tensor]:
         """Uniform draws ``[n]`` and noise ``[n, C, H, W]`` for measuring the divergence."""

@@ -1,10 +1,7 @@
 """Run stages in processes of this machine, as many at a time as their needs allow."""
 
 import multiprocessing
-import os
 import queue
-import signal
-import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +9,7 @@ from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
 from typing import Protocol
 
+from bench.launch.worker import send, start_worker, stop
 from bench.stages import Stage
 from bench.store import Store
 from trainers.errors import UserError
@@ -52,7 +50,7 @@ def run_stages(stages: Sequence[Stage], store: Store, workers: int, display: Dis
     waiting = {stage.id: stage for stage in stages}
     context = multiprocessing.get_context("spawn")
     messages: Queue[Message] = context.Queue()
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(messages,))
+    pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(messages,))
     running: dict[Future[None], Stage] = {}
     try:
         while waiting or running:
@@ -68,7 +66,7 @@ def run_stages(stages: Sequence[Stage], store: Store, workers: int, display: Dis
             _drop_hopeless(waiting, outcome, display)
         pool.shutdown()
     except BaseException:
-        _stop(pool)
+        stop(pool)
         raise
     return outcome
 
@@ -118,33 +116,6 @@ def _pass_on(messages: "Queue[Message]", display: Display) -> None:
         display.advance(identity, units)
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """Stop workers at once: whatever they were doing can be taken up again."""
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
-
-
-_messages: "Queue[Message] | None" = None
-
-
-def _start_worker(messages: "Queue[Message]") -> None:
-    """Prepare a worker before torch is imported: one thread, and never outlive the parent."""
-    global _messages
-    _messages = messages
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 def _execute(stage: Stage, store: Store) -> None:
     import torch
 
@@ -154,7 +125,6 @@ def _execute(stage: Stage, store: Store) -> None:
     silence_libraries()
 
     def report(units: int) -> None:
-        assert _messages is not None
-        _messages.put((stage.id, units))
+        send((stage.id, units))
 
     stage.execute(store, report)

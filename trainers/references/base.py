@@ -2,12 +2,12 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from trainers.registry import Settings
 
@@ -99,22 +99,37 @@ class UpdatingReference(Reference):
         """Every tau steps: measure, then update or do what the gate demands."""
         if not self.open or step % self.rule.tau:
             return Event("none", None)
-        candidate = _mixed(self.model, policy, self.rule.mix)
+        candidate, undo = self._propose(policy)
         gated = self.rule.delta is not None
         measured: float | None = None
         if gated or self.rule.monitor:
             measured = divergence(candidate, self.rule.subset)
         # A divergence that is not a number must never pass the gate.
         if self.rule.delta is None or (measured is not None and measured <= self.rule.delta):
-            _copy(candidate, self.model)
+            _copy(candidate.parameters(), self.model)
             return Event("update", measured)
-        if self.rule.on_exceed == "reinit":
-            _copy(self.init, self.model)
-        elif self.rule.on_exceed == "freeze":
+        if self.rule.on_exceed == "freeze":
             self.open = False
-            if self.rule.keep == "first_over":
-                _copy(candidate, self.model)
+        if self.rule.on_exceed == "reinit":
+            _copy(self.init.parameters(), self.model)
+        elif self.rule.on_exceed == "freeze" and self.rule.keep == "first_over":
+            _copy(candidate.parameters(), self.model)
+        else:
+            _copy(undo, self.model)
         return Event(self.rule.on_exceed, measured)
+
+    @torch.no_grad()
+    def _propose(self, policy: nn.Module) -> tuple[nn.Module, Iterable[Tensor]]:
+        """The network that the reference would be, and the weights that it has.
+
+        The whole policy needs no copy to be measured; a mixture is made in place.
+        """
+        if self.rule.mix == 1:
+            return policy, self.model.parameters()
+        undo = [weight.clone() for weight in self.model.parameters()]
+        for kept, new in zip(self.model.parameters(), policy.parameters(), strict=True):
+            kept.lerp_(new, self.rule.mix)
+        return self.model, undo
 
     def modules(self) -> dict[str, nn.Module]:
         """See the base class."""
@@ -130,16 +145,7 @@ class UpdatingReference(Reference):
 
 
 @torch.no_grad()
-def _mixed(reference: nn.Module, policy: nn.Module, mix: float) -> nn.Module:
-    if mix == 1:
-        return policy
-    candidate = copy.deepcopy(reference)
-    for kept, new in zip(candidate.parameters(), policy.parameters(), strict=True):
-        kept.lerp_(new, mix)
-    return candidate
-
-
-@torch.no_grad()
-def _copy(source: nn.Module, target: nn.Module) -> None:
-    for to, value in zip(target.parameters(), source.parameters(), strict=True):
-        to.copy_(value)
+def _copy(source: Iterable[Tensor], target: nn.Module) -> None:
+    for to, value in zip(target.parameters(), source, strict=True):
+        if to is not value:
+            to.copy_(value)

@@ -1,0 +1,135 @@
+"""Weights spread over processes: PyTorch's FSDP2, set up by accelerate's configuration.
+
+Reference: Zhao et al. 2023, "PyTorch FSDP", arXiv 2304.11277; ``torch.distributed.fsdp``.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from trainers.config import TrainConfig
+from trainers.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """What accelerate's configuration says of FSDP."""
+
+    kind: str
+    """Kind of the devices."""
+    plugin: Any
+    """Its ``FullyShardedDataParallelPlugin``."""
+
+    def shard(self, network: nn.Module) -> None:
+        """Spread a network's weights over all processes, in place.
+
+        Units are the layers that the configuration names, or those that the network's class wants
+        kept whole. Each is put together for its own forward and backward only, whatever the
+        configuration says: weights are copied from network to network, and must be apart for it.
+        """
+        mesh = distributed.device_mesh.init_device_mesh(self.kind, (distributed.get_world_size(),))
+        wanted = self.plugin.transformer_cls_names_to_wrap
+        names = set(wanted or getattr(network, "_no_split_modules", None) or ())
+        layers = [m for m in network.modules() if m is not network and type(m).__name__ in names]
+        for module in (*reversed(layers), network):
+            fully_shard(
+                module,
+                mesh=mesh,
+                reshard_after_forward=True,
+                offload_policy=self.plugin.cpu_offload,
+            )
+
+
+def sharding_of(kind: str) -> Sharding | None:
+    """What the launcher's configuration asks for, None if each process is to have all weights.
+
+    Raises:
+        UserError: If it asks for DeepSpeed, for the first version of FSDP, or for what the spec of
+            a run decides.
+    """
+    if _on("ACCELERATE_USE_DEEPSPEED"):
+        raise UserError(
+            "accelerate's configuration asks for DeepSpeed, which keeps optimiser states that "
+            "checkpoints here cannot hold: choose FSDP with fsdp_version 2"
+        )
+    if not _on("ACCELERATE_USE_FSDP"):
+        return None
+    if _on("FSDP_ACTIVATION_CHECKPOINTING"):
+        raise UserError(
+            "accelerate's configuration asks for fsdp_activation_checkpointing: set it to false, "
+            "and train.gradient_checkpointing of the spec to true"
+        )
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    plugin = FullyShardedDataParallelPlugin()
+    if plugin.fsdp_version != 2:
+        raise UserError(
+            f"accelerate's configuration has fsdp_version {plugin.fsdp_version}: set it to 2"
+        )
+    return Sharding(kind, plugin)
+
+
+def _on(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() == "true"
+
+
+def check_shardable(config: TrainConfig) -> None:
+    """Refuse what FSDP cannot do exactly.
+
+    Raises:
+        UserError: With the setting to change.
+    """
+    faults = {
+        "weights 'lora': an adapter is small, and needs no FSDP": config.weights.name == "lora",
+        f"optimizer {config.optimizer.name!r}: only 'adamw' treats each weight by itself":
+            config.optimizer.name != "adamw",
+        "precision 'float16': its overflows are found by each process alone; take 'bfloat16'":
+            config.precision == "float16",
+        "channels_last": config.channels_last,
+        "compile": config.compile,
+    }  # fmt: skip
+    if found := [fault for fault, there in faults.items() if there]:
+        raise UserError(f"not with FSDP: {'; '.join(found)}: change that, or launch without FSDP")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor put together from all processes, which must all call this; others as they are."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(value: Tensor, target: Tensor) -> Tensor:
+    """This process's part of ``value``, spread as ``target`` is; as it is if that is not spread."""
+    if not isinstance(target, DTensor) or value.shape != target.shape:
+        return value
+    placed = value.to(target.device)
+    return distribute_tensor(placed, target.device_mesh, target.placements, src_data_rank=None)
+
+
+def put_together(
+    network: nn.Module, load: Callable[[], nn.Module], wanted: bool
+) -> nn.Module | None:
+    """A plain network with the weights of a sharded one; None where it is not ``wanted``.
+
+    Every process must call this; only those that want it hold all weights at once.
+    """
+    state: dict[str, Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        full = whole(tensor)
+        if wanted:
+            state[name] = full.cpu()
+    if not wanted:
+        return None
+    plain = load().cpu()
+    plain.load_state_dict(state)
+    return plain
+
+
+def take_apart(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """A whole state for ``network.load_state_dict``, whether that is sharded or not."""
+    targets = network.state_dict()
+    return {name: like(v, targets[name]) if name in targets else v for name, v in state.items()}

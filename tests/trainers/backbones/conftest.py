@@ -176,3 +176,9 @@ def data(
     """The pairs, encoded by each of the new backbones; SDXL is told of sizes and crops."""
     place = tmp_path_factory.mktemp("encodings")
     return {name: open_pairs(parquet, backbones[name], place / name) for name in NEW}
+
+
+@pytest.fixture(scope="session")
+def pairs(latents: PairData, data: dict[str, PairData]) -> dict[str, PairData]:
+    """The pairs, encoded by every backbone."""
+    return {"stable-diffusion": latents, **data}

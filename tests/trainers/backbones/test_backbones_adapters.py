@@ -1,0 +1,150 @@
+"""From training to a picture: what a run leaves is what diffusers, alone, draws with."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bench.generate import load_pipeline
+from trainers.backbones import Backbone
+from trainers.backbones.base import ADAPTER_FILE
+from trainers.config import TrainConfig
+from trainers.core import METRICS, Trainer
+from trainers.data.base import PairData
+
+LN_2 = 0.6931471805599453
+SAMPLERS = {
+    "stable-diffusion": "ddim",
+    "stable-diffusion-xl": "ddim",
+    "stable-diffusion-3": "flow-euler",
+}
+ROUGH = {"lr": 0.05}
+Run = Callable[..., tuple[Trainer, Path]]
+
+
+def picture(pipeline: Any) -> NDArray[np.uint8]:
+    """A small one."""
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    return np.asarray(pipeline("owl", num_inference_steps=2, generator=generator).images[0])
+
+
+def predicted(trainer: Trainer, network: nn.Module) -> Tensor:
+    """What a network makes of the first two images under the draws of step 0."""
+    rows, draws = torch.tensor([0, 1]), trainer.stream.at(0, 2)
+    told = trainer.data.condition(rows, torch.tensor([False, False]))
+    x = trainer.data.images(rows)[0].mean
+    t = torch.tensor([10, 900])
+    with torch.no_grad():
+        noisy = trainer.backbone.add_noise(x, draws.noise, t)
+        return trainer.backbone.predict(network, noisy, t, told)
+
+
+@pytest.fixture(params=SAMPLERS)
+def trained(
+    request: pytest.FixtureRequest,
+    configure: Callable[..., TrainConfig],
+    backbones: dict[str, Backbone],
+    pairs: dict[str, PairData],
+    tmp_path: Path,
+) -> Run:
+    """A run of three steps with an updated reference, and the folder that it leaves."""
+    name = request.param
+
+    def run(**changes: Any) -> tuple[Trainer, Path]:
+        rule = {"name": "hard-copy", "tau": 2, "delta": None, "subset": 1}
+        config = configure(backbone=name, reference=rule, optimizer=ROUGH, steps=3, **changes)
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        trainer = Trainer(config, backbones[name], pairs[name])
+        trainer.run(folder)
+        return trainer, folder
+
+    return run
+
+
+def test_an_adapter_from_training_to_a_picture(
+    trained: Run, folders: dict[str, Path], lora: dict[str, Any]
+) -> None:
+    """The pipeline with the adapter predicts, and draws, as the trained role does.
+
+    Fused into the weights, as an exported model has it, it does so still.
+    """
+    trainer, left = trained(weights=lora)
+    assert {path.name for path in left.iterdir()} == {METRICS, ADAPTER_FILE}
+    name, part = trainer.config.backbone, trainer.backbone.network_part
+    folder, role = folders[name], trainer.config.weights.network(trainer.policy).eval()
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    plain = predicted(trainer, getattr(pipeline, part))
+    assert torch.equal(plain, predicted(trainer, trainer.init))
+    expected = predicted(trainer, role)
+    assert (expected - plain).abs().max() > 1e-2
+    unchanged = picture(load_pipeline(folder, None, SAMPLERS[name], name))
+
+    pipeline.load_lora_weights(left)
+    found = predicted(trainer, getattr(pipeline, part))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    sampled = picture(load_pipeline(folder, left, SAMPLERS[name], name))
+    memory = load_pipeline(folder, None, SAMPLERS[name], name)
+    setattr(memory, part, role)
+    np.testing.assert_array_equal(sampled, picture(memory))
+    assert (sampled != unchanged).any()
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    fused = predicted(trainer, getattr(pipeline, part))
+    torch.testing.assert_close(fused, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_trained_network_from_training_to_a_picture(
+    trained: Run, folders: dict[str, Path]
+) -> None:
+    """The run's folder is read by from_pretrained; the network is the trained one to the bit."""
+    trainer, left = trained()
+    name, part = trainer.config.backbone, trainer.backbone.network_part
+    pipeline = DiffusionPipeline.from_pretrained(folders[name])
+    kind = type(getattr(pipeline, part))
+    unchanged = picture(pipeline)
+    network = kind.from_pretrained(left, subfolder=part)
+    setattr(pipeline, part, network)
+    policy = trainer.policy.eval()
+    assert torch.equal(predicted(trainer, network), predicted(trainer, policy))
+    sampled = picture(pipeline)
+    setattr(pipeline, part, policy)
+    np.testing.assert_array_equal(sampled, picture(pipeline))
+    assert (sampled != unchanged).any()
+
+
+def test_an_adapter_starts_as_the_pretrained_network(
+    configure: Callable[..., TrainConfig],
+    backbones: dict[str, Backbone],
+    pairs: dict[str, PairData],
+    lora: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    """The first margin is 0; recomputing blocks changes no bit of what a run leaves.
+
+    And that although the reference has an adapter of its own over the same frozen weights.
+    """
+    for name in SAMPLERS:
+        files = []
+        for again in (False, True):
+            config = configure(
+                backbone=name,
+                weights=lora,
+                reference={"name": "hard-copy", "tau": 2, "delta": None, "subset": 1},
+                optimizer=ROUGH,
+                gradient_checkpointing=again,
+                steps=4,
+            )
+            trainer = Trainer(config, backbones[name], pairs[name])
+            first = trainer.advance()
+            assert (first.margin, first.loss) == (0.0, pytest.approx(LN_2, rel=1e-6))
+            folder = tmp_path / name / str(again)
+            Trainer(config, backbones[name], pairs[name]).run(folder)
+            files.append({p.name: p.read_bytes() for p in folder.iterdir()})
+        assert files[0] == files[1]

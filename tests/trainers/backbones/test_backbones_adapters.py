@@ -1,5 +1,7 @@
 """From training to a picture: what a run leaves is what diffusers, alone, draws with."""
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,15 @@ from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.cli import run
+from bench.export import export
 from bench.generate import load_pipeline
 from trainers.backbones import Backbone
 from trainers.backbones.base import ADAPTER_FILE
 from trainers.config import TrainConfig
 from trainers.core import METRICS, Trainer
 from trainers.data.base import PairData
+from trainers.errors import UserError
 
 LN_2 = 0.6931471805599453
 SAMPLERS = {
@@ -57,7 +62,7 @@ def trained(
     """A run of three steps with an updated reference, and the folder that it leaves."""
     name = request.param
 
-    def run(**changes: Any) -> tuple[Trainer, Path]:
+    def make(**changes: Any) -> tuple[Trainer, Path]:
         rule = {"name": "hard-copy", "tau": 2, "delta": None, "subset": 1}
         config = configure(backbone=name, reference=rule, optimizer=ROUGH, steps=3, **changes)
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
@@ -65,7 +70,7 @@ def trained(
         trainer.run(folder)
         return trainer, folder
 
-    return run
+    return make
 
 
 def test_an_adapter_from_training_to_a_picture(
@@ -73,7 +78,7 @@ def test_an_adapter_from_training_to_a_picture(
 ) -> None:
     """The pipeline with the adapter predicts, and draws, as the trained role does.
 
-    Fused into the weights, as an exported model has it, it does so still.
+    So does a model that is exported with the adapter in its weights, and with nothing left of it.
     """
     trainer, left = trained(weights=lora)
     assert {path.name for path in left.iterdir()} == {METRICS, ADAPTER_FILE}
@@ -94,10 +99,14 @@ def test_an_adapter_from_training_to_a_picture(
     setattr(memory, part, role)
     np.testing.assert_array_equal(sampled, picture(memory))
     assert (sampled != unchanged).any()
-    pipeline.fuse_lora()
-    pipeline.unload_lora_weights()
-    fused = predicted(trainer, getattr(pipeline, part))
-    torch.testing.assert_close(fused, expected, rtol=1e-5, atol=1e-5)
+
+    whole = left.parent / "whole"
+    assert run(["export", str(left), "--base", str(folder), "--out", str(whole)]) == 0
+    exported = getattr(DiffusionPipeline.from_pretrained(whole), part)
+    torch.testing.assert_close(predicted(trainer, exported), expected, rtol=1e-5, atol=1e-5)
+    bare = trainer.backbone.load_network().state_dict()
+    shapes = {name: weight.shape for name, weight in exported.state_dict().items()}
+    assert shapes == {name: weight.shape for name, weight in bare.items()}
 
 
 def test_a_trained_network_from_training_to_a_picture(
@@ -148,3 +157,49 @@ def test_an_adapter_starts_as_the_pretrained_network(
             Trainer(config, backbones[name], pairs[name]).run(folder)
             files.append({p.name: p.read_bytes() for p in folder.iterdir()})
         assert files[0] == files[1]
+
+
+@pytest.fixture(scope="module")
+def adapter(
+    configure: Callable[..., TrainConfig],
+    backbones: dict[str, Backbone],
+    pairs: dict[str, PairData],
+    lora: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """What a run of one step on Stable Diffusion leaves."""
+    folder, name = tmp_path_factory.mktemp("run"), "stable-diffusion"
+    Trainer(configure(weights=lora, steps=1), backbones[name], pairs[name]).run(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("stable-diffusion-xl", r"to have a layer \S+to_k with 16 inputs, but it has 40: give the"),
+        ("stable-diffusion-3", "expected an adapter of one part of the model, .*, got one of unet"),
+    ],
+)
+def test_an_adapter_of_another_model_is_not_exported(
+    adapter: Path,
+    folders: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    message: str,
+) -> None:
+    """It says what does not fit, and leaves nothing behind."""
+    arguments = [str(adapter), "--base", str(folders[name]), "--out", str(tmp_path / "whole")]
+    assert run(["export", *arguments]) == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_peft_is_needed_to_export_an_adapter(
+    adapter: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what to install."""
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(UserError, match=r"peft, which is not installed: pip install"):
+        export(model_folder, adapter, tmp_path / "whole")
+    assert list(tmp_path.iterdir()) == []

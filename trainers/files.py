@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,21 @@ def sha256_file(path: Path) -> str:
 
 
 def tree_hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file below ``folder`` by its POSIX path, hidden files left out."""
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
-    names = ((p.relative_to(folder), p) for p in files)
-    return {
-        name.as_posix(): sha256_file(path)
-        for name, path in names
-        if not any(part.startswith(".") for part in name.parts)
-    }
+    """sha256 of every file below ``folder`` by its POSIX path, hidden files left out.
+
+    What lies behind a symbolic link counts as if it lay in its place, be it a file or a folder.
+    Below what is no folder, there is nothing.
+    """
+    files = sorted(_files(folder, (folder.resolve(),))) if folder.is_dir() else []
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def _files(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """Files below a folder; a link back to a folder ``above``, whose files count, is not taken."""
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and (real := path.resolve()) not in above:
+            yield from _files(path, (*above, real))

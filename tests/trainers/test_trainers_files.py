@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,40 @@ def test_tree_hashes(tmp_path: Path) -> None:
         "a/c": hashlib.sha256(b"a/c").hexdigest(),
         "b": hashlib.sha256(b"b").hexdigest(),
     }
+    assert tree_hashes(tmp_path / "b") == tree_hashes(tmp_path / "nowhere") == {}
+
+
+def test_tree_hashes_of_links(tmp_path: Path) -> None:
+    """A linked file or folder counts as one that lies there; a link to nothing, as nothing."""
+    for name in ("real/a/c", "store/vae/deep/d", "store/blob"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    folder, copy = tmp_path / "real", tmp_path / "copy"
+    (folder / "vae").symlink_to(tmp_path / "store" / "vae")
+    (folder / "b").symlink_to(tmp_path / "store" / "blob")
+    (folder / ".hidden").symlink_to(tmp_path / "store")
+    shutil.copytree(folder, copy)
+    (folder / "nothing").symlink_to(tmp_path / "nowhere")
+    assert list(tree_hashes(folder)) == ["a/c", "b", "vae/deep/d"]
+    assert tree_hashes(folder) == tree_hashes(copy)
+    before = tree_hashes(folder)
+    (tmp_path / "store/vae/deep/d").write_bytes(b"another autoencoder")
+    assert {n for n, h in tree_hashes(folder).items() if h != before[n]} == {"vae/deep/d"}
+    (tmp_path / "again").symlink_to(folder)
+    assert tree_hashes(tmp_path / "again") == tree_hashes(folder)
+
+
+def test_tree_hashes_of_links_in_a_circle(tmp_path: Path) -> None:
+    """A link back adds nothing: to the folder itself, one above it, or by way of two folders."""
+    for name in ("model/a/x", "model/b/y", "other/z"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    model = tmp_path / "model"
+    for link, to in {"a/self": "a", "a/up": ".", "a/b": "b", "b/a": "a"}.items():
+        (model / link).symlink_to(model / to)
+    (model / "o").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "back").symlink_to(model)
+    assert list(tree_hashes(model)) == ["a/b/y", "a/x", "b/a/x", "b/y", "o/z"]
 
 
 class Run:

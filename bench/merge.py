@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from trainers.backbones.folders import save_part
 from trainers.errors import UserError
 
 
@@ -52,7 +53,7 @@ def merge(kind: str, base: Path, adapter: Path, out: Path) -> None:
     network.load_lora_adapter(adapter.parent, prefix=base.name, weight_name=adapter.name)
     network.fuse_lora()
     network.unload_lora()
-    network.save_pretrained(out)
+    save_part(network, out)
 
 
 def _expect_fitting(network: nn.Module, base: Path, adapter: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from trainers.backbones.base import ADAPTER_FILE, Backbone, Moments
+from trainers.backbones.folders import save_part
 from trainers.errors import UserError
 
 
@@ -121,4 +122,4 @@ class LatentModel(Backbone):
     def save_network(self, network: nn.Module, folder: Path) -> None:
         """See the base class."""
         assert isinstance(network, self.network_class)
-        network.save_pretrained(folder / self.network_part)
+        save_part(network, folder / self.network_part)

@@ -1,6 +1,7 @@
 """From training to a picture: what a run leaves is what diffusers, alone, draws with."""
 
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from bench.cli import run
 from bench.export import export
 from bench.generate import load_pipeline
-from trainers.backbones import Backbone
+from trainers.backbones import BACKBONES, Backbone
 from trainers.backbones.base import ADAPTER_FILE
 from trainers.config import TrainConfig
 from trainers.core import METRICS, Trainer
@@ -126,6 +127,31 @@ def test_a_trained_network_from_training_to_a_picture(
     setattr(pipeline, part, policy)
     np.testing.assert_array_equal(sampled, picture(pipeline))
     assert (sampled != unchanged).any()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_a_run_leaves_is_the_same_wherever_the_model_lies(
+    configure: Callable[..., TrainConfig],
+    pairs: dict[str, PairData],
+    folders: dict[str, Path],
+    lora: dict[str, Any],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    """Byte for byte, and so is what is exported; no file names the place."""
+    for weights in ({"name": "full"}, lora):
+        left = []
+        for place in ("here", "elsewhere"):
+            model, out = tmp_path / place / "model", tmp_path / place / weights["name"]
+            shutil.copytree(folders[name], model, dirs_exist_ok=True)
+            config = configure(backbone=name, weights=weights, steps=1)
+            Trainer(config, BACKBONES.get(name)(model), pairs[name]).run(out / "run")
+            export(model, out / "run", out / "whole")
+            left.append(
+                {p.relative_to(out): p.read_bytes() for p in out.rglob("*.*") if p.is_file()}
+            )
+        assert left[0] == left[1]
+        assert not any(str(tmp_path).encode() in content for content in left[0].values())
 
 
 def test_an_adapter_starts_as_the_pretrained_network(

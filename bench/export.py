@@ -8,7 +8,9 @@ from typing import Any
 
 from bench.merge import adapted_part, merge
 from trainers.backbones.base import ADAPTER_FILE
+from trainers.backbones.folders import variant
 from trainers.errors import UserError
+from trainers.files import write_text
 
 INDEX = "model_index.json"
 
@@ -55,6 +57,20 @@ def export(base: Path, network: Path, out: Path) -> list[str]:
             if part in adapted:
                 merge(index[part][1], base / part, adapter, whole / part)
             else:
-                shutil.copytree((network if part in trained else base) / part, whole / part)
+                _copy((network if part in trained else base) / part, whole / part)
         whole.replace(out)
     return trained + adapted
+
+
+def _copy(part: Path, out: Path) -> None:
+    """Copy a part; weights in half precision, if it has no others, are then called as others are.
+
+    A pipeline would have to be told of them otherwise, and of all its parts at once.
+    """
+    shutil.copytree(part, out)
+    marked = list(out.glob("*.fp16*"))
+    if marked and variant(out) == "fp16":
+        for path in marked:
+            if path.suffix == ".json":  # An index of several files, which it names.
+                write_text(path, path.read_text().replace(".fp16", ""))
+            path.rename(out / path.name.replace(".fp16", ""))

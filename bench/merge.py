@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from trainers.backbones.folders import save_part
+from trainers.backbones.folders import load_part, save_part
 from trainers.errors import UserError
 
 
@@ -46,9 +46,7 @@ def merge(kind: str, base: Path, adapter: Path, out: Path) -> None:
         raise UserError(
             "an adapter is merged by peft, which is not installed: pip install 'dpo-bench[lora]'"
         ) from error
-    network = getattr(diffusers, kind).from_pretrained(
-        base, dtype=torch.float32, local_files_only=True
-    )
+    network = load_part(getattr(diffusers, kind), base, torch.float32)
     _expect_fitting(network, base, adapter)
     network.load_lora_adapter(adapter.parent, prefix=base.name, weight_name=adapter.name)
     network.fuse_lora()

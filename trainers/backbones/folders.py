@@ -4,7 +4,53 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from trainers.errors import UserError
 from trainers.files import write_text
+
+STEMS = ("diffusion_pytorch_model", "model")
+"""How the weights of diffusers' and transformers' models are called."""
+ENDS = {
+    None: (".safetensors", ".safetensors.index.json"),
+    "fp16": (".fp16.safetensors", ".safetensors.index.fp16.json"),
+}
+"""The rest of their names by variant: in one file, or the index of several."""
+
+
+def variant(folder: Path) -> str | None:
+    """Which weights of a part to read: "fp16" where there are no others, else None.
+
+    Raises:
+        UserError: If there are no weights, or none that can be read without running what they hold.
+    """
+    names = {path.name for path in folder.iterdir()}
+    for found, ends in ENDS.items():
+        if any(stem + end in names for stem in STEMS for end in ends):
+            return found
+    expected = f"expected weights in {folder}, as {STEMS[0]}.safetensors or {STEMS[1]}.safetensors"
+    if pickles := sorted(name for name in names if name.endswith((".bin", ".pt", ".ckpt"))):
+        raise UserError(
+            f"{expected}, got {pickles[0]}, which can run code when it is read: download the "
+            "model's safetensors or, if you trust the file, load the model with diffusers once and "
+            "write it anew with save_pretrained"
+        )
+    raise UserError(f"{expected}, got none: give a folder written by save_pretrained")
+
+
+def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A model of diffusers or transformers, in ``dtype`` whatever it is stored in.
+
+    Raises:
+        UserError: As for :func:`variant`.
+    """
+    return kind.from_pretrained(
+        folder,
+        variant=variant(folder),
+        dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+    )
 
 
 def save_part(model: Any, folder: Path) -> None:

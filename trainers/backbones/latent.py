@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from trainers.backbones.base import ADAPTER_FILE, Backbone, Moments
-from trainers.backbones.folders import save_part
+from trainers.backbones.folders import load_part, save_part, variant
 from trainers.errors import UserError
 
 
@@ -23,6 +22,8 @@ class LatentModel(Backbone):
     parts: ClassVar[tuple[str, ...]]
     """Folders that must be there."""
     network_class: ClassVar[Any]
+    encoders: ClassVar[dict[str, Any]]
+    """Classes of the other parts with weights, by folder; one that is no required part may lack."""
     pipeline_class: ClassVar[Any]
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
@@ -36,6 +37,9 @@ class LatentModel(Backbone):
                 f"{', '.join(missing)} is missing: give a folder written by save_pretrained"
             )
         self._expect(self.network_part, in_channels=self._config("vae")["latent_channels"])
+        self._encoders = {p: k for p, k in self.encoders.items() if (folder / p).is_dir()}
+        for part in (self.network_part, *self._encoders):
+            variant(folder / part)
 
     def _config(self, part: str, name: str = "config.json") -> dict[str, Any]:
         path = self.folder / part / name
@@ -57,11 +61,11 @@ class LatentModel(Backbone):
                     f"{got!r}: name the backbone that it is made for, or another folder"
                 )
 
-    def _frozen(self, kind: Any, part: str) -> Any:
+    def _frozen(self, part: str) -> Any:
         """An encoder in float32: autoencoders overflow in half precision, SDXL's foremost."""
         if part not in self._loaded:
-            model = kind.from_pretrained(self.folder / part, local_files_only=True)
-            self._loaded[part] = model.float().to(self.device).eval().requires_grad_(False)
+            model = load_part(self._encoders[part], self.folder / part, torch.float32)
+            self._loaded[part] = model.to(self.device).eval().requires_grad_(False)
         return self._loaded[part]
 
     def _tokens(
@@ -87,7 +91,7 @@ class LatentModel(Backbone):
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Moments:
         """See the base class; latents are shifted, then scaled, by the autoencoder's config."""
-        vae = self._frozen(AutoencoderKL, "vae")
+        vae = self._frozen("vae")
         posterior = vae.encode(pixels.to(self.device)).latent_dist
         scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
         return Moments(scale * (posterior.mean - shift), scale * posterior.std)
@@ -95,19 +99,19 @@ class LatentModel(Backbone):
     def load_network(self) -> nn.Module:
         """See the base class."""
         network: nn.Module = self._network(None, torch.float32)
-        return network.float().to(self.device)
+        return network.to(self.device)
 
     def _network(self, trained: Path | None, dtype: torch.dtype) -> Any:
-        folder = (trained or self.folder) / self.network_part
-        return self.network_class.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        return load_part(self.network_class, (trained or self.folder) / self.network_part, dtype)
 
     def load_pipeline(self, trained: Path | None, dtype: torch.dtype) -> Any:
         """See the base class."""
         adapter = trained if trained and (trained / ADAPTER_FILE).is_file() else None
-        network = self._network(None if adapter else trained, dtype)
+        encoders = {p: load_part(k, self.folder / p, dtype) for p, k in self._encoders.items()}
         pipeline = self.pipeline_class.from_pretrained(
             self.folder,
-            **{self.network_part: network},
+            **{self.network_part: self._network(None if adapter else trained, dtype)},
+            **encoders,
             **self._pipeline_options(),
             dtype=dtype,
             local_files_only=True,

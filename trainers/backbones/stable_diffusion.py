@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -21,6 +21,7 @@ class StableDiffusion(LatentModel):
     title: ClassVar[str] = "Stable Diffusion"
     parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     network_class: ClassVar[Any] = UNet2DConditionModel
+    encoders: ClassVar[dict[str, Any]] = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel}
     pipeline_class: ClassVar[Any] = StableDiffusionPipeline
     addition_embed_type: ClassVar[str | None] = None
     """What the UNet is told besides the prompt, in the words of its config."""
@@ -53,7 +54,7 @@ class StableDiffusion(LatentModel):
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
         """See the base class; prompts are padded and cut to the tokenizer's length."""
-        encoder = self._frozen(CLIPTextModel, "text_encoder")
+        encoder = self._frozen("text_encoder")
         return {"text": encoder(self._tokens("tokenizer", prompts)).last_hidden_state}
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

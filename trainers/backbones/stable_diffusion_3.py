@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from diffusers import (
+    AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
@@ -53,6 +54,12 @@ class StableDiffusion3(LatentModel):
         "scheduler",
     )  # fmt: skip
     network_class: ClassVar[Any] = SD3Transformer2DModel
+    encoders: ClassVar[dict[str, Any]] = {
+        "vae": AutoencoderKL,
+        "text_encoder": CLIPTextModelWithProjection,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "text_encoder_3": T5EncoderModel,
+    }
     pipeline_class: ClassVar[Any] = StableDiffusion3Pipeline
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
@@ -73,12 +80,9 @@ class StableDiffusion3(LatentModel):
         sigmas = self._sigmas.double().cpu()
         self.snr = ((1 - sigmas) / sigmas).square()
 
-    @property
-    def _has_t5(self) -> bool:
-        return (self.folder / "text_encoder_3").is_dir()
-
     def _pipeline_options(self) -> dict[str, Any]:
-        return {} if self._has_t5 else {"text_encoder_3": None, "tokenizer_3": None}
+        have = "text_encoder_3" in self._encoders
+        return {} if have else {"text_encoder_3": None, "tokenizer_3": None}
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
@@ -89,7 +93,7 @@ class StableDiffusion3(LatentModel):
         "pooled" is ``[n, P_1 + P_2]``, the projections of both CLIP encoders.
         """
         outputs = [
-            self._frozen(CLIPTextModelWithProjection, f"text_encoder{n}")(
+            self._frozen(f"text_encoder{n}")(
                 self._tokens(f"tokenizer{n}", prompts), output_hidden_states=True
             )
             for n in ("", "_2")
@@ -101,11 +105,11 @@ class StableDiffusion3(LatentModel):
         return {"text": torch.cat([clip, t5], dim=1), "pooled": pooled}
 
     def _t5(self, prompts: Sequence[str]) -> Tensor:
-        if not self._has_t5:
+        if "text_encoder_3" not in self._encoders:
             width = self._config("transformer")["joint_attention_dim"]
             return torch.zeros(len(prompts), T5_TOKENS, width, device=self.device)
         tokens = self._tokens("tokenizer_3", prompts, T5Tokenizer, T5_TOKENS)
-        states: Tensor = self._frozen(T5EncoderModel, "text_encoder_3")(tokens).last_hidden_state
+        states: Tensor = self._frozen("text_encoder_3")(tokens).last_hidden_state
         return states
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextModelWithProjection
 
 from trainers.backbones.base import Condition
 from trainers.backbones.stable_diffusion import StableDiffusion
@@ -29,6 +29,9 @@ class StableDiffusionXL(StableDiffusion):
     parts: ClassVar[tuple[str, ...]] = (
         *StableDiffusion.parts, "text_encoder_2", "tokenizer_2"
     )  # fmt: skip
+    encoders: ClassVar[dict[str, Any]] = {
+        **StableDiffusion.encoders, "text_encoder_2": CLIPTextModelWithProjection
+    }  # fmt: skip
     pipeline_class: ClassVar[Any] = StableDiffusionXLPipeline
     addition_embed_type: ClassVar[str | None] = "text_time"
     micro_conditioned: ClassVar[bool] = True
@@ -44,8 +47,8 @@ class StableDiffusionXL(StableDiffusion):
         "text" joins the last but one states of both encoders, ``[n, L, C_1 + C_2]``; "pooled" is
         the projection of the second, ``[n, P]``.
         """
-        first = self._frozen(CLIPTextModel, "text_encoder")
-        second = self._frozen(CLIPTextModelWithProjection, "text_encoder_2")
+        first = self._frozen("text_encoder")
+        second = self._frozen("text_encoder_2")
         one = first(self._tokens("tokenizer", prompts), output_hidden_states=True)
         two = second(self._tokens("tokenizer_2", prompts), output_hidden_states=True)
         states = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)

@@ -52,6 +52,7 @@ def open_pairs(
         with store.lock(stage.kind, stage.id):
             _encode(stage, store, backbone, lambda images: None)
         cache.refresh()
+        backbone.release()  # Its encoders are needed no more, and the run needs their memory.
     return Pairs(index, settings, CachedEncodings(index, cache), backbone.micro_conditioned)
 
 

@@ -1,7 +1,9 @@
 """``bench data check`` and ``bench data label``, and pairs from an experiment's store."""
 
+import gc
 import io
 import json
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from bench.spec import override, parse_spec
 from bench.stages import EncodeStage, TrainStage
 from bench.store import Store
 from trainers.backbones import BACKBONES
+from trainers.backbones.folders import load_part
 from trainers.data.sources import make_source
 from trainers.errors import UserError
 
@@ -249,6 +252,39 @@ def test_a_stage_with_and_without_a_cache(
             assert torch.equal(again.images(torch.arange(3))[0].mean, means[0])
     assert digests[0] == digests[1]
     torch.testing.assert_close(means[0], means[1], rtol=1e-4, atol=1e-5)
+
+
+def test_encoders_are_in_memory_only_while_they_encode(
+    tiny: dict[str, Any], messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is loaded where the cache holds all, and none stays where it has lost something.
+
+    Text encoders are loaded in the precision of the settings, the autoencoder in float32.
+    """
+    loaded: list[tuple[str, torch.dtype, weakref.ref[Any]]] = []
+
+    def load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+        model = load_part(kind, folder, dtype)
+        loaded.append((folder.name, dtype, weakref.ref(model)))
+        return model
+
+    monkeypatch.setattr("trainers.backbones.latent.load_part", load)
+    found = experiment(tiny, messy, {"train.data.precision": "bfloat16"})
+    train = next(s for s in found.stages() if isinstance(s, TrainStage))
+    store = Store(tmp_path / "store")
+    train.latents.execute(store, lambda images: None)
+    expected = {("vae", torch.float32), ("text_encoder", torch.bfloat16)}
+    assert {(part, dtype) for part, dtype, _ in loaded} == expected
+    loaded.clear()
+    backbone = BACKBONES.get(train.config.backbone)(train.base)
+    open_pairs(train.latents, store, backbone, train.config.data)
+    assert loaded == []
+    for path in (store.root / CACHE).rglob("*.safetensors"):
+        path.unlink()
+    open_pairs(train.latents, store, backbone, train.config.data)
+    assert {(part, dtype) for part, dtype, _ in loaded} == expected
+    gc.collect()
+    assert [part for part, _, model in loaded if model() is not None] == []
 
 
 def test_a_train_command_keeps_its_encodings(

@@ -115,9 +115,9 @@ class Counting(StableDiffusion):
         self.images += len(pixels)
         return super().encode_images(pixels)
 
-    def encode_prompts(self, prompts: Any) -> Condition:
+    def encode_prompts(self, prompts: Any, dtype: torch.dtype = torch.float32) -> Condition:
         self.prompts += len(prompts)
-        return super().encode_prompts(prompts)
+        return super().encode_prompts(prompts, dtype)
 
 
 @pytest.fixture

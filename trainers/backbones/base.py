@@ -61,14 +61,24 @@ class Backbone(ABC):
 
     @abstractmethod
     def encode_images(self, pixels: Tensor) -> Moments:
-        """Encode pixels in [-1, 1], ``[n, 3, height, width]``."""
+        """Encode pixels in [-1, 1], ``[n, 3, height, width]``, in float32."""
 
     @abstractmethod
-    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
+    def encode_prompts(
+        self, prompts: Sequence[str], dtype: torch.dtype = torch.float32
+    ) -> Condition:
         """What the network is told of each prompt, every value ``float32[n, ...]``.
 
         The pipeline's own encoding; "micro" is no part of it.
+
+        Args:
+            prompts: Texts.
+            dtype: Precision that the text encoders are loaded, and compute, in.
         """
+
+    @abstractmethod
+    def release(self) -> None:
+        """Free the memory of all that was loaded to encode; encoding loads it again."""
 
     @abstractmethod
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -61,12 +61,16 @@ class LatentModel(Backbone):
                     f"{got!r}: name the backbone that it is made for, or another folder"
                 )
 
-    def _frozen(self, part: str) -> Any:
-        """An encoder in float32: autoencoders overflow in half precision, SDXL's foremost."""
-        if part not in self._loaded:
-            model = load_part(self._encoders[part], self.folder / part, torch.float32)
+    def _frozen(self, part: str, dtype: torch.dtype) -> Any:
+        """An encoder that is loaded in ``dtype``, and in no other at the same time."""
+        if part not in self._loaded or self._loaded[part].dtype != dtype:
+            model = load_part(self._encoders[part], self.folder / part, dtype)
             self._loaded[part] = model.to(self.device).eval().requires_grad_(False)
         return self._loaded[part]
+
+    def release(self) -> None:
+        """See the base class."""
+        self._loaded.clear()
 
     def _tokens(
         self,
@@ -90,8 +94,11 @@ class LatentModel(Backbone):
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Moments:
-        """See the base class; latents are shifted, then scaled, by the autoencoder's config."""
-        vae = self._frozen("vae")
+        """See the base class; latents are shifted, then scaled, by the autoencoder's config.
+
+        Always in float32: autoencoders overflow in half precision, SDXL's foremost.
+        """
+        vae = self._frozen("vae", torch.float32)
         posterior = vae.encode(pixels.to(self.device)).latent_dist
         scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
         return Moments(scale * (posterior.mean - shift), scale * posterior.std)

@@ -52,10 +52,12 @@ class StableDiffusion(LatentModel):
         return {"safety_checker": None, "requires_safety_checker": False}
 
     @torch.no_grad()
-    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
+    def encode_prompts(
+        self, prompts: Sequence[str], dtype: torch.dtype = torch.float32
+    ) -> Condition:
         """See the base class; prompts are padded and cut to the tokenizer's length."""
-        encoder = self._frozen("text_encoder")
-        return {"text": encoder(self._tokens("tokenizer", prompts)).last_hidden_state}
+        encoder = self._frozen("text_encoder", dtype)
+        return {"text": encoder(self._tokens("tokenizer", prompts)).last_hidden_state.float()}
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """See the base class."""

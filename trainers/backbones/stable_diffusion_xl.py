@@ -41,18 +41,20 @@ class StableDiffusionXL(StableDiffusion):
         return {"add_watermarker": False}
 
     @torch.no_grad()
-    def encode_prompts(self, prompts: Sequence[str]) -> Condition:
+    def encode_prompts(
+        self, prompts: Sequence[str], dtype: torch.dtype = torch.float32
+    ) -> Condition:
         """See the base class.
 
         "text" joins the last but one states of both encoders, ``[n, L, C_1 + C_2]``; "pooled" is
         the projection of the second, ``[n, P]``.
         """
-        first = self._frozen("text_encoder")
-        second = self._frozen("text_encoder_2")
+        first = self._frozen("text_encoder", dtype)
+        second = self._frozen("text_encoder_2", dtype)
         one = first(self._tokens("tokenizer", prompts), output_hidden_states=True)
         two = second(self._tokens("tokenizer_2", prompts), output_hidden_states=True)
         states = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
-        return {"text": states, "pooled": two.text_embeds}
+        return {"text": states.float(), "pooled": two.text_embeds.float()}
 
     def predict(
         self, network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition

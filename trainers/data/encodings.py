@@ -47,8 +47,8 @@ class Encoder:
         return {"mean": mean.to(self._dtype).cpu(), "std": std.to(self._dtype).cpu()}
 
     def prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """Encoded prompts, in the precision of the settings."""
-        told = self.backbone.encode_prompts(prompts)
+        """Encoded prompts, made and given in the precision of the settings."""
+        told = self.backbone.encode_prompts(prompts, self._dtype)
         return {name: values.to(self._dtype).cpu() for name, values in told.items()}
 
 

@@ -47,7 +47,8 @@ class DataSettings(BaseModel):
     """For backbones that are told sizes and crops (Podell et al. 2023, arXiv 2307.01952, section
     2.2): the real ones, or those of an image that never needed a crop, as in that code."""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
-    """What encodings are rounded to, whether they are stored or made in the loop."""
+    """What text encoders compute in, and what all encodings are rounded to, whether they are stored
+    or made in the loop. The autoencoder computes in float32."""
     seed: int = 0
     """Of the subset, the choice among the pairs of a prompt, the crops and the flips."""
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
@@ -175,6 +176,46 @@ def test_snr_and_lambda_of_a_flow(backbones: dict[str, Backbone]) -> None:
     assert (factors.diff() >= 0).all()
     with pytest.raises(UserError, match="signal-to-noise ratio of 0"):
         InverseSqrtSNR(floor=None).factors(snr)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["stable-diffusion", XL, SD3])
+def test_text_encoders_in_half_precision(
+    folders: dict[str, Path], name: str, dtype: torch.dtype
+) -> None:
+    """They are the pipeline's in that precision; the autoencoder stays what it is, to the bit.
+
+    What is asked for in float32 afterwards is not that of the encoders in half precision.
+    """
+    backbone, prompts = BACKBONES.get(name)(folders[name]), ["owl", "red fox"]
+    pixels = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
+    full, before = backbone.encode_prompts(prompts), backbone.encode_images(pixels)
+    half, after = backbone.encode_prompts(prompts, dtype), backbone.encode_images(pixels)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    again = backbone.encode_prompts(prompts)
+
+    pipeline = DiffusionPipeline.from_pretrained(folders[name], dtype=dtype)
+    options = {"prompt_2": None, "prompt_3": None} if name == SD3 else {}
+    with torch.no_grad():
+        found = pipeline.encode_prompt(
+            prompts,
+            device="cpu",
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+            **options,
+        )
+    theirs = {"text": found[0]} if name == "stable-diffusion" else {
+        "text": found[0], "pooled": found[2]
+    }  # fmt: skip
+    assert theirs.keys() == full.keys() == half.keys()
+    for key, value in theirs.items():
+        assert value.dtype == dtype
+        assert half[key].dtype == torch.float32
+        torch.testing.assert_close(half[key], value.float(), rtol=1e-2, atol=1e-3)
+        assert torch.equal(half[key], half[key].to(dtype).float())
+        assert not torch.equal(half[key], full[key].to(dtype).float())
+        torch.testing.assert_close(half[key], full[key], rtol=0.1, atol=0.1)
+        assert torch.equal(again[key], full[key])
 
 
 def edited(folder: Path, out: Path, part: str, name: str, **changes: Any) -> Path:

@@ -1,16 +1,17 @@
 """Labels by a reward: the same pairs, each ranked anew by its scores (AI feedback)."""
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
+from bench.data_scores import KeptScores, Two, score_key
 from bench.rewards.base import Reward
 from trainers.data.prepare import ERRORS
 from trainers.data.sources import BadPair, Rows, Source
@@ -48,6 +49,9 @@ class Labelled:
 def label_pairs(source: Source, reward: Reward, out: Path, tie: float) -> Labelled:
     """Write the pairs of a source to ``out``, labelled by which image scores better.
 
+    Until ``out`` is whole, scores are kept in a hidden file beside it: after an interruption the
+    same call goes on with the next pairs, and leaves the bytes of an undisturbed one.
+
     Args:
         source: Where the pairs come from; its own labels are only compared with.
         reward: What judges.
@@ -63,28 +67,40 @@ def label_pairs(source: Source, reward: Reward, out: Path, tie: float) -> Labell
     rows = source.open()
     done = Labelled(reward.signature)
     schema = SCHEMA.with_metadata({"labelled_by": done.signature, "tie": repr(tie)})
+    kept = KeptScores(out.with_name(f".{out.name}.scores"))
 
     def write(part: Path) -> None:
         with pq.ParquetWriter(part, schema) as writer:
-            for group in _groups(rows, done):
-                labelled = _label(rows, group, reward, tie, done)
+            for group in _groups(rows, kept, done):
+                scores = _scores(group, reward, kept)
+                labelled = _label(rows, group, scores, reward, tie, done)
                 writer.write_table(pa.Table.from_pylist(labelled, schema))
         if not done.written:
             raise UserError(f"no pair of the {len(rows)} rows can be read")
 
     write_atomically(out, write)
+    kept.remove()
     return done
 
 
-_Pair = tuple[int, tuple[bytes, bytes], tuple[Image.Image, Image.Image]]
+class _Pair(NamedTuple):
+    row: int
+    prompt: str
+    data: tuple[bytes, bytes]
+    key: str
+    images: tuple[Image.Image, Image.Image] | None
+    """None where the scores are there: the images were read for these."""
 
 
-def _groups(rows: Rows, done: Labelled) -> Iterator[list[_Pair]]:
+def _groups(rows: Rows, kept: KeptScores, done: Labelled) -> Iterator[list[_Pair]]:
+    """Pairs that can be read, the same ones together whether or not they have scores already."""
     group: list[_Pair] = []
     for row in range(len(rows)):
+        prompt = str(rows.prompts[row])
         try:
             data = rows.images(row)
-            group.append((row, data, (_open(data[0]), _open(data[1]))))
+            key = score_key(done.signature, row, prompt, data)
+            group.append(_Pair(row, prompt, data, key, None if key in kept else _both(data)))
         except (BadPair, *ERRORS):
             done.damaged += 1
         if len(group) == GROUP:
@@ -94,34 +110,52 @@ def _groups(rows: Rows, done: Labelled) -> Iterator[list[_Pair]]:
         yield group
 
 
+def _both(data: tuple[bytes, bytes]) -> tuple[Image.Image, Image.Image]:
+    return _open(data[0]), _open(data[1])
+
+
 def _open(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data)) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
+def _scores(group: Sequence[_Pair], reward: Reward, kept: KeptScores) -> list[Two]:
+    """Those that are kept, if all are: a score's last bits may depend on its batch."""
+    if all(pair.images is None for pair in group):
+        return [kept[pair.key] for pair in group]
+    images = [pair.images or _both(pair.data) for pair in group]
+    prompts = [pair.prompt for pair in group]
+    zero, one = (reward.score([two[side] for two in images], prompts) for side in (0, 1))
+    scores = list(zip(zero.tolist(), one.tolist(), strict=True))
+    kept.add([pair.key for pair in group], scores)
+    return scores
+
+
 def _label(
-    rows: Rows, group: Sequence[_Pair], reward: Reward, tie: float, done: Labelled
+    rows: Rows,
+    group: Sequence[_Pair],
+    scores: Sequence[Two],
+    reward: Reward,
+    tie: float,
+    done: Labelled,
 ) -> list[dict[str, Any]]:
-    prompts = [str(rows.prompts[row]) for row, *_ in group]
-    zero, one = (reward.score([images[s] for *_, images in group], prompts) for s in (0, 1))
     sign = 1.0 if reward.card.direction == "higher" else -1.0
-    better = sign * (zero.astype(np.float64) - one)
     found = []
-    for (row, data, _), prompt, first, second, gap in zip(
-        group, prompts, zero.tolist(), one.tolist(), better.tolist(), strict=True
-    ):
-        judged = bool(np.isfinite(gap))
+    for pair, (first, second) in zip(group, scores, strict=True):
+        gap = sign * (first - second)
+        judged = math.isfinite(gap)
         label = 0.5 if not judged or abs(gap) <= tie else float(gap > 0)
         done.written += 1
         done.ties += judged and label == 0.5
         done.unscored += not judged
-        if judged and label != 0.5 and rows.labels[row] in (0.0, 1.0):
+        if judged and label != 0.5 and rows.labels[pair.row] in (0.0, 1.0):
             done.decided += 1
-            done.agree += label == rows.labels[row]
+            done.agree += label == rows.labels[pair.row]
         found.append(
             {
-                "caption": prompt, "jpg_0": data[0], "jpg_1": data[1], "label_0": label,
-                "label_1": 1 - label, "has_label": judged, "score_0": first, "score_1": second,
+                "caption": pair.prompt, "jpg_0": pair.data[0], "jpg_1": pair.data[1],
+                "label_0": label, "label_1": 1 - label, "has_label": judged, "score_0": first,
+                "score_1": second,
             }
         )  # fmt: skip
     return found

@@ -1,0 +1,69 @@
+"""Scores of pairs that outlive the process that made them, until what they are for is written."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainers.files import canonical_json
+
+Two = tuple[float, float]
+"""The scores of a pair's images, float32 each; they may be no finite numbers."""
+
+
+def score_key(signature: str, row: int, prompt: str, images: tuple[bytes, bytes]) -> str:
+    """What decides the scores of a pair: the reward, the pair, and its place, which batch it is in.
+
+    Args:
+        signature: The reward's.
+        row: The pair's row in its source.
+        prompt: The prompt.
+        images: The bytes of both files.
+
+    Returns:
+        32 bytes in hex.
+    """
+    hashes = [hashlib.sha256(image).hexdigest() for image in images]
+    return hashlib.sha256(canonical_json([signature, row, prompt, *hashes]).encode()).hexdigest()
+
+
+class KeptScores:
+    """A file of JSON lines that only grows; :attr:`found` is what it held when it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        """Read ``path``, if it is there; a last line that was cut short is taken away."""
+        self.path = path
+        self.found: dict[bytes, Two] = {}
+        if not path.is_file():
+            return
+        whole = 0
+        with path.open("rb") as stream:
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                key, zero, one = json.loads(line)
+                self.found[bytes.fromhex(key)] = (zero, one)
+                whole += len(line)
+        os.truncate(path, whole)
+
+    def __contains__(self, key: str) -> bool:
+        """Whether the scores under a key were there."""
+        return bytes.fromhex(key) in self.found
+
+    def __getitem__(self, key: str) -> Two:
+        """The scores under a key."""
+        return self.found[bytes.fromhex(key)]
+
+    def add(self, keys: Sequence[str], scores: Sequence[Two]) -> None:
+        """Write scores down; they are on the disk when this returns."""
+        lines = [json.dumps([k, *two]) + "\n" for k, two in zip(keys, scores, strict=True)]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as stream:
+            stream.writelines(lines)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def remove(self) -> None:
+        """Delete the file: its scores are kept elsewhere now."""
+        self.path.unlink(missing_ok=True)

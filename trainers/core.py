@@ -14,7 +14,7 @@ from trainers.backbones import Backbone, Condition
 from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import UserError
-from trainers.execution import autocast, lay_out, new_scaler, prepare, recompute
+from trainers.execution import autocast, lay_out, move, new_scaler, prepare, recompute
 from trainers.metrics import MetricsLog, NoLog, Seen, StepMetrics
 from trainers.objectives import PairErrors
 from trainers.processes import ALONE, Processes, share
@@ -140,8 +140,7 @@ class Trainer:
             self._backward(draws, timesteps, rows)
             for rows in torch.arange(self.share.rows).chunk(self.share.parts)
         ]
-        seen = Seen(self.processes.gather(torch.cat(parts, dim=1)))
-        norm = self._update(seen)
+        seen, norm = self._update(self.processes.gather(torch.cat(parts, dim=1)))
         self.step += 1
         if config.ema is not None and self.average is not None:
             config.ema.after_step(self.step, self.average, self.policy)
@@ -150,13 +149,20 @@ class Trainer:
         )
         return seen.metrics(self.step, norm, lr, event, len(self.backbone.snr))
 
-    def _update(self, seen: Seen) -> float | None:
-        """Apply the gradients. Gives their norm; None if they overflowed, and nothing was done."""
+    def _update(self, columns: Tensor) -> tuple[Seen, float | None]:
+        """Apply the gradients; ``columns`` is what the step saw of its batch.
+
+        Gives that and the norm of the gradients: None if they overflowed, and nothing was done. All
+        comes from the device in one transfer, the only one that a step waits for (the scaler of
+        float16 waits for one of its own).
+        """
         self.processes.sum_gradients(self.policy)
         self.scaler.unscale_(self.optimizer)
         bound = self.config.optimizer.max_grad_norm
-        norm = float(whole(nn.utils.clip_grad_norm_(self.policy.parameters(), bound)))
-        finite = math.isfinite(norm)
+        norm = whole(nn.utils.clip_grad_norm_(self.policy.parameters(), bound))
+        values = torch.cat([columns.flatten(), norm.reshape(1)]).cpu()
+        seen, length = Seen(values[:-1].view_as(columns)), float(values[-1])
+        finite = math.isfinite(length)
         # Float16 overflows at too large a loss scale; the scaler lowers it, but not below 1 here.
         mends = self.scaler.is_enabled() and self.scaler.get_scale() > 1
         if not finite and not (mends and seen.finite):
@@ -165,17 +171,18 @@ class Trainer:
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return norm if finite else None
+        return seen, length if finite else None
 
     def _backward(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> Tensor:
         """Add some rows' share to the gradients; gives what :class:`Seen` needs of them."""
         batch = self._batch(draws, timesteps, rows)
-        winner, loser = self._errors(self.policy, batch).chunk(2)
+        # The reference first: what its forward takes is free again before the policy's is kept.
         with torch.no_grad():
             ref_winner, ref_loser = self._errors(self.reference.model, batch).chunk(2)
-        preference = self.data.preference(draws.rows[rows]).float().to(self.device)
+        winner, loser = self._errors(self.policy, batch).chunk(2)
+        preference = move(self.data.preference(draws.rows[rows]).float(), self.device)
         errors = PairErrors(winner, loser, ref_winner, ref_loser, preference)
-        steps = timesteps[rows].to(self.device)
+        steps = batch.timesteps[: len(rows)]
         losses = self.config.objective.loss(errors, self.scale[steps])
         share = losses.sum() * self.processes.gradient_factor / self.config.batch_size
         self.scaler.scale(share).backward()
@@ -187,14 +194,15 @@ class Trainer:
         winner, loser = self.data.images(pairs)
         samples = [winner.mean + winner.std * first, loser.mean + loser.std * second]
         condition = self.data.condition(pairs, draws.drop[rows] < self.config.caption_dropout)
-        latents = torch.cat(samples).to(self.device)
-        noise = draws.noise[rows].repeat(2, 1, 1, 1).to(self.device)
-        both = timesteps[rows].repeat(2).to(self.device)
+        latents = move(torch.cat(samples), self.device)
+        noise = move(draws.noise[rows], self.device).repeat(2, 1, 1, 1)
+        both = move(timesteps[rows], self.device).repeat(2)
+        told = {name: move(values, self.device) for name, values in condition.items()}
         return _Batch(
             noisy=self.backbone.add_noise(latents, noise, both),
             target=self.backbone.target(latents, noise, both),
             timesteps=both,
-            condition={k: torch.cat([v, v]).to(self.device) for k, v in condition.items()},
+            condition={name: torch.cat([values, values]) for name, values in told.items()},
         )
 
     def _errors(self, network: nn.Module, batch: _Batch) -> Tensor:

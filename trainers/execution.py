@@ -32,6 +32,17 @@ def new_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(torch.device(device).type, enabled=precision == "float16")
 
 
+def move(values: Tensor, device: str) -> Tensor:
+    """``values`` of this process's memory on the device.
+
+    On a GPU the copy is queued: from pinned memory, which is not used again before it was made, so
+    that the process need not wait for all work queued before it.
+    """
+    if torch.device(device).type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
 def lay_out(images: Tensor, channels_last: bool) -> Tensor:
     """``images [n, C, H, W]`` in the memory layout of the networks."""
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images

@@ -38,7 +38,7 @@ class StepMetrics:
 
 
 class Seen:
-    """What a step saw of each pair of its batch, ``[6, n]``, and what the log says of it."""
+    """What a step saw of each pair of its batch, ``[6, n]`` on the CPU, for its line in the log."""
 
     def __init__(self, columns: Tensor) -> None:
         """Rows: loss; errors of policy, then of reference, on winner and loser; timestep."""
@@ -56,24 +56,20 @@ class Seen:
         winner, loser, ref_winner, ref_loser = self.columns[1:5]
         margins = (ref_winner - winner) - (ref_loser - loser)
         correct = (margins > 0).float() + 0.5 * (margins == 0).float()
-        # One transfer from the device.
-        means = torch.cat([self.columns[:5], torch.stack([margins, correct])]).mean(1).tolist()
-        loss, policy_winner, policy_loser, reference_winner, reference_loser, *rest = means
-        margin, accuracy = rest
         return StepMetrics(
             step=step,
-            loss=loss,
-            policy_winner=policy_winner,
-            policy_loser=policy_loser,
-            reference_winner=reference_winner,
-            reference_loser=reference_loser,
-            margin=margin,
-            accuracy=accuracy,
+            loss=float(self.columns[0].mean()),
+            policy_winner=float(winner.mean()),
+            policy_loser=float(loser.mean()),
+            reference_winner=float(ref_winner.mean()),
+            reference_loser=float(ref_loser.mean()),
+            margin=float(margins.mean()),
+            accuracy=float(correct.mean()),
             divergence=event.divergence,
             reference_action=event.action,
             grad_norm=norm,
             lr=lr,
-            timestep_deciles=decile_counts(self.columns[5].long().cpu(), timesteps),
+            timestep_deciles=decile_counts(self.columns[5].long(), timesteps),
         )
 
 

@@ -16,7 +16,8 @@ def check_devices(spec: Spec) -> None:
     """Refuse a device that is not there, before any work begins.
 
     Raises:
-        UserError: If a device is not one of this machine's; the message names the key.
+        UserError: If a device is not one of this machine's, or there are fewer than processes; the
+            message names the key.
     """
     for key, device in devices(spec):
         try:
@@ -28,3 +29,9 @@ def check_devices(spec: Spec) -> None:
                 f"spec {spec.name!r}: {key}: {device!r} cannot be used here ({why}): name a device "
                 "of this machine, such as 'cpu'"
             ) from error
+    processes, there = spec.training.processes, torch.cuda.device_count()
+    if torch.device(spec.training.device).type == "cuda" and processes > there:
+        raise UserError(
+            f"spec {spec.name!r}: training.processes: {processes} processes need a GPU each, and "
+            f"there are {there}: set it to {there} or less"
+        )

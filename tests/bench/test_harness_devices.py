@@ -26,6 +26,14 @@ def test_a_device_that_is_not_there(section: str, device: str) -> None:
         check_devices(mini(**{f"{section}.device": device}))
 
 
+def test_every_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.empty", lambda *shape, device: None)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    check_devices(mini(training={"device": "cuda", "processes": 2}))
+    with pytest.raises(UserError, match="4 processes need a GPU each, and there are 2"):
+        check_devices(mini(training={"device": "cuda", "processes": 4}))
+
+
 def test_work_on_another_device_or_in_processes_of_its_own_is_not_doubled() -> None:
     assert default_workers(mini(**{"training.device": "cuda"})) == 1
     assert default_workers(mini(**{"scoring.device": "cuda"})) == 1

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainers.errors import UserError
 from trainers.optimizers import OPTIMIZERS
@@ -31,6 +32,16 @@ def test_falling_rates() -> None:
     expected = [0.4, 0.8, 0.8, 0.4 + half, 0.4, 0.4 - half]
     assert [cosine.lr_at(s, 6) for s in range(6)] == pytest.approx(expected)
     assert linear.lr_at(0, 1) == cosine.lr_at(0, 1) == 0.4
+
+
+def test_adamw_is_fused_on_a_gpu_only() -> None:
+    """Weights that only say that they are on a GPU; on a CPU the kernel would round otherwise."""
+    fused = {}
+    for device in ("cpu", "cuda"):
+        with FakeTensorMode():
+            weight = nn.Parameter(torch.empty(2, device=device))
+            fused[device] = AdamW(lr=1.0).start(iter([weight])).defaults["fused"]
+    assert fused == {"cpu": None, "cuda": True}
 
 
 def test_adafactor_by_hand() -> None:

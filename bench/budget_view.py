@@ -21,13 +21,10 @@ from bench.budget import (
 from bench.cli import print_json
 from bench.matrix import build_matrix
 from bench.measure import network_cost, text_parameters, vae_cost
-from bench.prompts import load_prompts
+from bench.prompts import count_prompts
 from bench.spec import Spec
 from trainers.conventions import BETA_CONVENTIONS, beta_there
 from trainers.errors import UserError
-
-PROMPTS = {"pickapic-v2-test": 500, "hpdv2": 3200, "partiprompts": 1632}
-"""Sizes of prompt sets that need not be there to plan."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,8 @@ def budget(spec: Spec, assumed: Assumptions) -> dict[str, Any]:
     vae, encode, _ = vae_cost(model, side)
     texts, decode = text_parameters(model), vae_cost(model, drawn)[2]
     sampling = Sampling(made.steps, made.guidance > 1, made.batch_size, made.dtype)
-    per_set = _prompts(spec) * made.images_per_prompt
+    prompts = count_prompts(spec.prompts, spec.prompt_limit, spec.prompt_files)
+    per_set = prompts * made.images_per_prompt
     sets = len(spec.seeds) * len(configs) + 1 + 2 * spec.statistics.control_pairs
     images = sets * per_set
     pairs = max(c.steps * c.batch_size for c in configs.values())
@@ -105,13 +103,6 @@ def _side(spec: Spec, model: Architecture) -> int:
     """Latent height: from the resolution of the data where a spec sets one."""
     resolution = spec.train.get("data", {}).get("resolution")
     return int(resolution) // model.factor if resolution else model.side
-
-
-def _prompts(spec: Spec) -> int:
-    known = PROMPTS.get(spec.prompts)
-    if known is not None:
-        return min(known, spec.prompt_limit or known)
-    return len(load_prompts(spec.prompts, spec.prompt_limit).items)
 
 
 def _betas(spec: Spec, model: Architecture, side: int) -> dict[str, float]:

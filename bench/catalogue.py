@@ -42,7 +42,7 @@ def catalogue(kind: str | None) -> dict[str, Rows]:
         "optimizers": _settings(OPTIMIZERS),
         "weights": _settings(WEIGHTS),
         "backbones": [{"name": name} for name in BACKBONES.names()],
-        "prompts": [_prompts(name) for name in prompts.shipped()],
+        "prompts": [*map(_prompts, prompts.shipped()), *map(_external, prompts.external())],
     }
     if kind is None:
         return every
@@ -87,7 +87,12 @@ def _settings(registry: Registry[type[S]]) -> Rows:
 
 def _prompts(name: str) -> dict[str, Any]:
     loaded = prompts.load_prompts(name)
-    return {"name": name, "prompts": len(loaded.items), "split": loaded.split}
+    return {"name": name, "prompts": len(loaded.items), "split": loaded.split, "files": "shipped"}
+
+
+def _external(name: str) -> dict[str, Any]:
+    card = prompts.external()[name]
+    return {"name": name, "prompts": card["rows"], "split": card["split"], "files": card["files"]}
 
 
 _WIDE = ("what it is", "weights")

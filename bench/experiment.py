@@ -72,7 +72,7 @@ def prepare(spec: Spec) -> Experiment:
     rows = source.open()
     base_sha256, data_sha256 = folder_sha256(base), rows.sha256()
     matrix = build_matrix(spec, base_sha256, data_sha256)
-    prompts = load_prompts(spec.prompts, spec.prompt_limit)
+    prompts = load_prompts(spec.prompts, spec.prompt_limit, spec.prompt_files)
     shared = Shared()
     rewards = {name: make_reward(name, spec.scoring, shared) for name in spec.rewards}
     signatures = {name: reward.signature for name, reward in rewards.items()}

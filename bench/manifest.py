@@ -52,7 +52,12 @@ def _inputs(experiment: Experiment) -> dict[str, Any]:
     return {
         "base": {"name": experiment.spec.base, "sha256": base.base_sha256},
         "pairs": {"name": experiment.spec.data, "kept": experiment.pairs, "ties": experiment.ties},
-        "prompts": {"name": prompts.name, "sha256": prompts.sha256, "n": len(prompts.items)},
+        "prompts": {
+            "name": prompts.name,
+            "sha256": prompts.sha256,
+            "n": len(prompts.items),
+            "repeated": prompts.repeated,
+        },
     }
 
 

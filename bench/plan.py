@@ -31,6 +31,8 @@ def print_plan(experiment: Experiment, out: Path, workers: int, as_json: bool) -
                      "state": "missing" if s.id in missing else "cached"}
                     for s in experiment.stages()
                 ],
+                "prompts": len(experiment.prompts.items),
+                "repeated_prompts": experiment.prompts.repeated,
                 "workers": workers,
                 "estimated_seconds": round(seconds, 1),
             }
@@ -38,7 +40,9 @@ def print_plan(experiment: Experiment, out: Path, workers: int, as_json: bool) -
         return
     console = Console()
     console.print(_table(experiment, missing))
-    stages = experiment.stages()
+    stages, prompts = experiment.stages(), experiment.prompts
+    if prompts.repeated:
+        console.print(f"{len(prompts.items)} prompts; {prompts.repeated} repeated ones left out")
     console.print(
         f"{len(stages)} stages, {len(stages) - len(todo)} cached, {len(todo)} to run; about "
         f"{duration(seconds)} with {workers} worker(s), from the costs in the spec",

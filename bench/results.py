@@ -29,10 +29,11 @@ def make_plan(experiment: Experiment) -> Plan:
     arms += [ArmPlan(name=a.name, seeds=tuple(a.configs)) for a in experiment.matrix.arms]
     pairs = tuple(range(spec.statistics.control_pairs))
     g = spec.generate
+    left = f", {prompts.repeated} repeated left out" if prompts.repeated else ""
     footer = [
         f"{len(prompts.items)} prompts of {prompts.name} ({prompts.split} split, sha256 "
-        f"{prompts.sha256[:12]}), {g.images_per_prompt} image(s) each: {g.sampler}, {g.steps} "
-        f"steps, guidance {g.guidance:g}, eta {g.eta:g}, seed {g.seed}, {g.dtype}.",
+        f"{prompts.sha256[:12]}{left}), {g.images_per_prompt} image(s) each: {g.sampler}, "
+        f"{g.steps} steps, guidance {g.guidance:g}, eta {g.eta:g}, seed {g.seed}, {g.dtype}.",
         f"{experiment.pairs} training pairs ({experiment.ties} ties dropped); training seeds "
         f"{', '.join(str(s) for s in spec.seeds)}.",
         *(f"{name}: {card['signature']}" for name, card in experiment.cards.items()),

@@ -152,6 +152,9 @@ class Spec(BaseModel):
     seeds: tuple[int, ...] = Field(min_length=1)
     generate: Generate = Generate()
     prompts: str
+    """A set by name, or the path of a file; see ``bench.prompts``."""
+    prompt_files: str | None = None
+    """Where the files of a known set that is not shipped are, if not where its card says."""
     prompt_limit: int | None = Field(None, ge=1)
     rewards: tuple[str, ...] = Field(min_length=1)
     primary: str

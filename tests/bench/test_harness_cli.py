@@ -11,11 +11,12 @@ import pytest
 import typer
 
 from bench.cli import run
+from bench.experiment import prepare
 from bench.launch.local import Outcome
 from bench.options import parse_seeds
-from bench.results import render
+from bench.results import make_plan, render
 from bench.rewards import REWARDS
-from bench.spec import shipped
+from bench.spec import load_spec, shipped
 from trainers.errors import UserError
 from trainers.objectives import OBJECTIVES
 
@@ -217,7 +218,9 @@ def test_list_prints_every_name(capsys: Capture, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("COLUMNS", "300")
     assert run(["list"]) == 0
     shown = capsys.readouterr().out
-    for name in (*REWARDS.names(), *OBJECTIVES.names(), *shipped(), "mini-dev", "hard-copy"):
+    for name in (
+        *REWARDS.names(), *OBJECTIVES.names(), *shipped(), "mini-dev", "partiprompts", "hard-copy"
+    ):  # fmt: skip
         assert name in shown
 
 
@@ -240,6 +243,23 @@ def test_plan_runs_nothing_and_lists_every_stage(
     assert run(command) == 0
     assert "39 stages, 0 cached, 39 to run" in " ".join(capsys.readouterr().out.split())
     assert not out.exists()
+
+
+def test_repeated_prompts_are_told(
+    capsys: Capture, tiny: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
+) -> None:
+    """In the plan, and under the tables: they are fewer observations than the file has rows."""
+    prompts = tmp_path / "set.json"
+    prompts.write_text('["a", "b", "a", "c"]')
+    spec = write_spec(tiny | {"prompts": str(prompts), "prompt_limit": 3})
+    command = ["ablate", spec, "--plan", "--out", str(tmp_path / "out")]
+    assert run(command) == 0
+    assert "3 prompts; 1 repeated ones left out" in capsys.readouterr().out
+    assert run([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["repeated_prompts"] == 1
+    footer = make_plan(prepare(load_spec(spec))).footer[0]
+    assert footer.startswith("3 prompts of set (unstated split, sha256 ")
+    assert ", 1 repeated left out), 1 image(s) each" in footer
 
 
 def test_doctor_json_parses_and_decides_the_exit_code(capsys: Capture) -> None:

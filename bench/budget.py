@@ -1,29 +1,18 @@
-"""What an experiment would take, computed from its settings: memory, operations, GPU-hours."""
+"""What training would take, computed from its settings: memory and operations."""
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
-from bench.architectures import Architecture
 from bench.measure import Cost
 from trainers.config import TrainConfig
+from trainers.references.base import Updating
+from trainers.weights.lora import LoRA
 
 GIB = 2**30
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-
-# Parameters and operations per image of known rewards. Operations are twice the parameters of a
-# tower times its tokens: 257 for an image of 224 pixels cut into 14, 77 for a text.
-_CLIP_H = (986_000_000, 2 * (632_000_000 * 257 + 302_000_000 * 77))
-_CLIP_L = (428_000_000, 2 * (304_000_000 * 257 + 85_000_000 * 77))
-REWARDS: dict[str, tuple[int, int]] = {
-    "pickscore": _CLIP_H,
-    "hpsv2.0": _CLIP_H,
-    "hpsv2.1": _CLIP_H,
-    "clip-h14": _CLIP_H,
-    "clip": _CLIP_L,
-    "aesthetic": (304_000_000, 2 * 304_000_000 * 257),
-    "imagereward": (446_000_000, 2 * (304_000_000 * 197 + 137_000_000 * 35)),
-}
+OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor")
+WEIGHTS = ("full", "lora")
+"""What is known here; a plan says what any other counts as."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +33,41 @@ class Training:
     """Images that the divergence is measured on, per step."""
     images: int
     """Images in one part of the batch."""
+    measured: int = 0
+    """Images that the divergence is measured on, at once."""
 
 
 def training_of(config: TrainConfig) -> Training:
     """Read a run's settings."""
-    dump: dict[str, Any] = config.model_dump(mode="json")
-    weights, rule = dump.get("weights", {"name": "full"}), dump["reference"]
-    follows = rule["name"] != "frozen"
-    measured = follows and (rule["delta"] is not None or rule["monitor"])
+    weights, rule = config.weights, config.reference
+    lora = weights if isinstance(weights, LoRA) else None
+    measured, tau = 0, 1
+    if isinstance(rule, Updating) and (rule.delta is not None or rule.monitor):
+        measured, tau = min(rule.subset, config.batch_size), rule.tau
     return Training(
-        precision=dump.get("precision", "float32"),
-        checkpointing=bool(getattr(config, "gradient_checkpointing", False)),
-        optimizer=dump["optimizer"].get("name", "adamw"),
-        weights=weights["name"],
-        frozen_dtype=weights.get("frozen_dtype", "float32"),
-        rank=weights.get("rank", 0),
-        targets=tuple(weights.get("targets", ())),
-        average=dump.get("ema") is not None,
-        follows=follows,
-        gate=min(rule["subset"], config.batch_size) / rule["tau"] if measured else 0.0,
+        precision=config.precision,
+        checkpointing=config.gradient_checkpointing,
+        optimizer=config.optimizer.name,
+        weights=weights.name,
+        frozen_dtype=weights.frozen_dtype,
+        rank=lora.rank if lora else 0,
+        targets=lora.targets if lora else (),
+        average=config.ema is not None,
+        follows=rule.name != "frozen",
+        gate=measured / tau,
         images=2 * config.batch_size // config.accumulation,
+        measured=measured,
     )
+
+
+def guesses(run: Training) -> list[str]:
+    """What of a run is not known here, and what it is counted as."""
+    found = []
+    if run.optimizer not in OPTIMIZERS:
+        found.append(f"the state of optimiser {run.optimizer!r} as AdamW's")
+    if run.weights not in WEIGHTS:
+        found.append(f"weights {run.weights!r} as full")
+    return found
 
 
 def trained_shapes(run: Training, cost: Cost) -> list[tuple[int, ...]]:
@@ -85,7 +88,8 @@ def training_memory(run: Training, cost: Cost) -> dict[str, float]:
     Policy, gradients and optimiser state in float32; AdamW keeps two values a weight, its 8-bit
     form two bytes, Adafactor the row and column means of a matrix. Autocast holds a copy of the
     weights in half precision. Activations are those that autograd keeps, counted on the meta
-    device in float32 and halved in half precision; the encoders are not in memory.
+    device in float32 and halved in half precision, or, if that is more, a block's of the images
+    that the divergence is measured on. The encoders are not in memory.
     """
     shapes = trained_shapes(run, cost)
     trained = sum(prod(shape) for shape in shapes)
@@ -101,13 +105,14 @@ def training_memory(run: Training, cost: Cost) -> dict[str, float]:
         "gradients": 4 * trained,
         "optimiser": optimizer_bytes(run.optimizer, shapes),
         "moving average": 4 * trained if run.average else 0,
-        "activations": run.images * kept // (2 if half else 1),
+        "activations": max(run.images * kept, run.measured * cost.saved.largest_block)
+        // (2 if half else 1),
     }
     return {name: size / GIB for name, size in parts.items()}
 
 
 def optimizer_bytes(name: str, shapes: list[tuple[int, ...]]) -> int:
-    """State of an optimiser, in bytes; that of an unknown one counts as AdamW's."""
+    """State of an optimiser, in bytes; that of one not in ``OPTIMIZERS`` counts as AdamW's."""
     if name == "adafactor":
         return 4 * sum(
             prod(s[:-1]) + prod((*s[:-2], s[-1])) if len(s) > 1 else prod(s) for s in shapes
@@ -124,32 +129,3 @@ def step_flops(run: Training, cost: Cost, pairs: int) -> float:
     """
     backward = (1 if run.weights == "lora" else 2) + run.checkpointing
     return cost.forward_flops * (2 * pairs * (1 + backward + 1) + 2 * run.gate)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What of a spec decides the cost of its images."""
-
-    steps: int
-    guided: bool
-    batch_size: int
-    dtype: str
-
-
-def generation_memory(
-    sampling: Sampling, model: Architecture, cost: Cost, others: int, side: int
-) -> float:
-    """GiB to make images: all weights, and the larger of a block's and the decoder's maps.
-
-    The decoder is taken to hold four maps of its first width at full size for each image.
-    """
-    unit = BYTES[sampling.dtype]
-    network = sampling.batch_size * (1 + sampling.guided) * cost.saved.largest_block * unit // 4
-    maps = 4 * model.vae["block_out_channels"][0] * (side * model.factor) ** 2
-    decoder = sampling.batch_size * maps * unit
-    return float((cost.parameters + others) * unit + max(network, decoder)) / GIB
-
-
-def image_flops(sampling: Sampling, cost: Cost, decode: int) -> int:
-    """Operations to make one image; guidance runs the network twice a step."""
-    return sampling.steps * (1 + sampling.guided) * cost.forward_flops + decode

@@ -109,7 +109,9 @@ def plan_command(
     tflops: Annotated[
         float, typer.Option(min=1e-6, help="10^12 operations a second that a device sustains.")
     ] = 100.0,
-    devices: Annotated[int, typer.Option(min=1, help="Devices that share the work.")] = 1,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Devices that share the work; default: processes.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Say what a spec would take: parameters, memory, steps, GPU-hours. Needs no weights."""

@@ -58,3 +58,8 @@ def scaled_lr(lr: float, batch_size: int) -> float:
     1e-8 at 2048 is 2.048e-5.
     """
     return lr * batch_size
+
+
+def unscaled_lr(lr: float, batch_size: int) -> float:
+    """The inverse of :func:`scaled_lr`: what such a script must be given for our rate."""
+    return lr / batch_size

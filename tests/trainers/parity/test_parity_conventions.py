@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainers.conventions import BETA_CONVENTIONS, beta_here, beta_there, scaled_lr
+from trainers.conventions import BETA_CONVENTIONS, beta_here, beta_there, scaled_lr, unscaled_lr
 from trainers.errors import UserError
 from trainers.objectives import PairErrors
 from trainers.objectives.dpo import DPO
@@ -56,6 +56,7 @@ def test_what_5000_is_elsewhere(name: str, quoted: float) -> None:
 def test_the_rate_of_the_launchers() -> None:
     """16 devices x 1 pair x 128 accumulated at 1e-8."""
     assert scaled_lr(1e-8, 16 * 1 * 128) == pytest.approx(2.048e-5)
+    assert unscaled_lr(2.048e-5, 2048) == pytest.approx(1e-8)
 
 
 def test_an_unknown_convention() -> None:

@@ -17,13 +17,18 @@ def mini_folder() -> Path:
     return Path(str(files("bench"))) / "mini" / "weights"
 
 
+def shipped_models() -> dict[str, Path]:
+    """The models of the package by name."""
+    return {"mini-sd": mini_folder() / "sd"}
+
+
 def model_folder(source: str) -> Path:
     """The folder of a model: ``mini-sd``, or a folder of the user's.
 
     Raises:
         UserError: If there is no such folder.
     """
-    return _find(source, {"mini-sd": mini_folder() / "sd"}, "model", "a diffusers folder")
+    return _find(source, shipped_models(), "model", "a diffusers folder")
 
 
 PAIRS = "mini-pairs"

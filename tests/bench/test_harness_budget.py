@@ -205,6 +205,26 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         find_architecture("elsewhere", None)
 
 
+def test_the_plan_of_the_paper(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher's 16 devices x 1 pair x 128 at 1e-8, and its beta in the terms of others."""
+    monkeypatch.setenv("COLUMNS", "300")
+    plan = budget(load_spec("paper-sd15"), Assumptions())
+    assert plan["batch"]["DPO"] == {
+        "pairs": 2048, "parts": 512, "pairs_a_forward": 4, "lr": 2.048e-5,
+        "lr_before_scaling": pytest.approx(1e-8),
+    }  # fmt: skip
+    assert plan["batch"]["DPO lr x5"]["lr_before_scaling"] == pytest.approx(5e-8)
+    assert (plan["prompts"], plan["images"]) == (500, (45 + 7) * 2500)
+    assert plan["optimiser_steps"] == 45 * 2000
+    assert plan["beta"]["diffusers sd script"] == 2500
+    assert run(["plan", "paper-sd15", "--devices", "16"]) == 0
+    shown = capsys.readouterr().out
+    assert "batch of DPO lr x5: 2,048 pairs in 512 parts of 4; lr 0.0001024 applied, 5e-08" in shown
+    assert f"{plan['gpu_hours']['total'] / 16:,.0f} h on 16 device(s)" in shown
+
+
 def test_memory_is_that_of_a_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,3 +240,12 @@ def test_memory_is_that_of_a_process(
     shown = capsys.readouterr().out
     assert "memory of training, in each of 4 processes, GiB" in shown
     assert "no operations counted: rewards oracle" in shown
+
+
+@pytest.mark.parametrize(("name", "gib"), [("sd15-lora-1gpu", 24), ("sd15-lora-12gb", 12)])
+def test_a_recipe_fits_the_gpu_that_it_is_for(name: str, gib: float) -> None:
+    """Every stage, all rewards loaded, and 2 GiB for what a plan does not count."""
+    plan = budget(load_spec(name), Assumptions())
+    stages = [parts["total"] for parts in plan["training_gib"].values()]
+    stages += [plan["encoding_gib"], plan["generation_gib"], plan["scoring_gib"]["all"]]
+    assert max(stages) + 2 < gib

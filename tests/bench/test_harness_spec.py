@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bench.assets import shipped_models
 from bench.experiment import prepare
 from bench.matrix import build_matrix
 from bench.spec import load_spec, override, parse_spec, shipped
@@ -16,11 +17,13 @@ SPECS = sorted((Path(str(shipped()["mini"])).parent).rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda p: p.stem)
-def test_every_shipped_spec_prepares_to_a_matrix(path: Path) -> None:
+def test_every_shipped_spec_gives_a_matrix(path: Path) -> None:
     spec = load_spec(str(path))
-    experiment = prepare(spec)
     arms = len(spec.objectives) * 2 ** len(spec.components) + len(spec.controls)
-    assert len(experiment.matrix.arms) == arms
+    assert len(build_matrix(spec, "0" * 64, "1" * 64).arms) == arms
+    if spec.base not in shipped_models():
+        return  # The sets need its files: see the tests of the recipes.
+    experiment = prepare(spec)
     sets = 1 + arms * len(spec.seeds) + 2 * spec.statistics.control_pairs
     assert len(experiment.sets) == sets
     assert all(len(s.scores) == len(spec.rewards) for s in experiment.sets)

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.assets import differing, mini_folder
+from bench.assets import differing, mini_folder, shipped_models
+from bench.budget_view import Assumptions, budget
 from bench.experiment import prepare
+from bench.matrix import build_matrix
 from bench.results import stale
+from bench.rewards import REWARDS
 from bench.spec import load_spec, shipped
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +33,29 @@ def test_shipped_weights_are_the_recorded_ones_and_small() -> None:
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".parquet", ""}
 
 
-@pytest.mark.parametrize("source", SPECS)
-def test_every_spec_that_is_committed_can_be_prepared(source: str) -> None:
+def of_a_shipped_model(source: str) -> bool:
+    """Whether a spec needs no files of the user's. Its base alone decides, never its name."""
+    return load_spec(source).base in shipped_models()
+
+
+@pytest.mark.parametrize("source", [s for s in SPECS if of_a_shipped_model(s)])
+def test_every_spec_of_a_shipped_model_can_be_prepared(source: str) -> None:
     experiment = prepare(load_spec(source))
     assert len(experiment.matrix.arms) >= 2
     if experiment.spec.quick:
         assert len(prepare(load_spec(source, quick=True)).prompts.items) > 0
+
+
+@pytest.mark.parametrize("source", [s for s in SPECS if not of_a_shipped_model(s)])
+def test_every_other_spec_is_valid_and_can_be_planned(source: str) -> None:
+    """All that needs no files: the settings of every arm, the rewards, prompts, and the plan."""
+    for quick in (False, True):
+        spec = load_spec(source, quick)
+        arms = {arm.name for arm in build_matrix(spec, "0" * 64, "1" * 64).arms}
+        assert len(arms) >= 2
+        assert set(spec.rewards) <= set(REWARDS.names())
+        plan = budget(spec, Assumptions())
+        assert set(plan["training_gib"]) == arms
+        assert plan["images"] > 0
+        assert plan["gpu_hours"]["total"] > 0
+        assert (plan["not_counted"], plan["guesses"]) == ([], [])

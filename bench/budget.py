@@ -5,6 +5,7 @@ from math import prod
 
 from bench.measure import Cost
 from trainers.config import TrainConfig
+from trainers.processes import share
 from trainers.references.base import Updating
 from trainers.weights.lora import LoRA
 
@@ -32,13 +33,18 @@ class Training:
     gate: float
     """Images that the divergence is measured on, per step."""
     images: int
-    """Images in one part of the batch."""
+    """Images in one forward pass."""
     measured: int = 0
     """Images that the divergence is measured on, at once."""
 
 
-def training_of(config: TrainConfig) -> Training:
-    """Read a run's settings."""
+def training_of(config: TrainConfig, processes: int = 1) -> Training:
+    """Read a run's settings, for each of some processes.
+
+    Raises:
+        UserError: If they cannot share its batch in equal parts.
+    """
+    own = share(config.batch_size, config.accumulation, processes)
     weights, rule = config.weights, config.reference
     lora = weights if isinstance(weights, LoRA) else None
     measured, tau = 0, 1
@@ -55,7 +61,7 @@ def training_of(config: TrainConfig) -> Training:
         average=config.ema is not None,
         follows=rule.name != "frozen",
         gate=measured / tau,
-        images=2 * config.batch_size // config.accumulation,
+        images=2 * own.rows // own.parts,
         measured=measured,
     )
 

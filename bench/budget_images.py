@@ -31,9 +31,12 @@ def maps_bytes(model: Architecture, side: int, images: int, unit: int) -> int:
     return images * maps * unit
 
 
-def encoding_memory(model: Architecture, encoders: int, side: int, batch_size: int) -> float:
-    """GiB to encode pairs: all encoders, and the autoencoder's maps, in float32."""
-    return (4 * encoders + maps_bytes(model, side, batch_size, 4)) / GIB
+def encoding_memory(
+    model: Architecture, vae: int, texts: int, side: int, images: int, precision: str
+) -> float:
+    """GiB to encode pairs: autoencoder and its maps in float32, text encoders in ``precision``."""
+    weights = 4 * vae + BYTES[precision] * texts
+    return (weights + maps_bytes(model, side, images, 4)) / GIB
 
 
 def encoding_space(model: Architecture, side: int, pairs: int, precision: str) -> float:

@@ -27,6 +27,7 @@ from bench.spec import Spec
 from trainers.config import TrainConfig
 from trainers.conventions import BETA_CONVENTIONS, beta_there, unscaled_lr
 from trainers.errors import UserError
+from trainers.processes import share
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def budget(spec: Spec, assumed: Assumptions) -> dict[str, Any]:
     prompts = count_prompts(spec.prompts, spec.prompt_limit, spec.prompt_files)
     sets = len(spec.seeds) * len(configs) + 1 + 2 * spec.statistics.control_pairs
     images = sets * prompts * made.images_per_prompt
-    runs = {name: training_of(config) for name, config in configs.items()}
+    processes = spec.training.processes
+    runs = {name: training_of(config, processes) for name, config in configs.items()}
     seen = sum(len(spec.seeds) * c.steps * c.batch_size for c in configs.values())
     pairs, data = _pairs(configs), next(iter(configs.values())).data
     flops = {
@@ -72,7 +74,7 @@ def budget(spec: Spec, assumed: Assumptions) -> dict[str, Any]:
     hours = {name: value / (assumed.tflops * 1e12) / 3600 for name, value in flops.items()}
     memory = {name: training_memory(run, cost) for name, run in runs.items()}
     scoring = scoring_memory(spec.rewards, spec.scoring.dtype)
-    devices = assumed.devices or spec.training.processes
+    devices = assumed.devices or processes
     return {
         "name": spec.name,
         "architecture": model.name,
@@ -82,15 +84,16 @@ def budget(spec: Spec, assumed: Assumptions) -> dict[str, Any]:
         "forward_gflop": cost.forward_flops / 1e9,
         "training_gib": {name: parts | {"total": sum(parts.values())}
                          for name, parts in memory.items()},
-        "processes": spec.training.processes,
-        "encoding_gib": encoding_memory(model, vae + texts, side, spec.encoding.batch_size),
+        "processes": processes,
+        "encoding_gib": encoding_memory(model, vae, texts, side, spec.encoding.batch_size,
+                                        data.precision),
         "generation_gib": generation_memory(sampling, model, drawing, vae + texts, drawn),
         "scoring_gib": {"all": sum(scoring.values()), "largest": max(scoring.values())},
         "encodings": {"kept": spec.encoding.cache, "pairs": pairs,
                       "latents_gib": encoding_space(model, side, pairs, data.precision)},
         "not_counted": [r for r in spec.rewards if r not in REWARDS],
         "guesses": sorted({guess for run in runs.values() for guess in guesses(run)}),
-        "batch": {name: _batch(config) for name, config in configs.items()},
+        "batch": {name: _batch(config, processes) for name, config in configs.items()},
         "runs": len(spec.seeds) * len(configs),
         "optimiser_steps": sum(len(spec.seeds) * c.steps for c in configs.values()),
         "pairs_seen": seen,
@@ -125,13 +128,14 @@ def _pairs(configs: dict[str, TrainConfig]) -> int:
     )
 
 
-def _batch(config: TrainConfig) -> dict[str, float]:
+def _batch(config: TrainConfig, processes: int) -> dict[str, float]:
     """What a run does in a step, and what ``--scale_lr`` of the public scripts starts from."""
-    lr = config.optimizer.lr
+    lr, own = config.optimizer.lr, share(config.batch_size, config.accumulation, processes)
     return {
         "pairs": config.batch_size,
-        "parts": config.accumulation,
-        "pairs_a_forward": config.batch_size // config.accumulation,
+        "processes": processes,
+        "parts": own.parts,
+        "pairs_a_forward": own.rows // own.parts,
         "lr": lr,
         "lr_before_scaling": unscaled_lr(lr, config.batch_size),
     }
@@ -219,8 +223,9 @@ def _batches(arms: dict[str, dict[str, float]]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for arm, b in arms.items():
         text = (
-            f"{b['pairs']:,} pairs in {b['parts']:,} parts of {b['pairs_a_forward']:,}; lr "
-            f"{b['lr']:.4g} applied, {b['lr_before_scaling']:.4g} before --scale_lr"
+            f"{b['pairs']:,} pairs a step = {b['processes']} process(es) x {b['parts']:,} part(s) "
+            f"x {b['pairs_a_forward']:,} pairs; lr {b['lr']:.4g} applied, with --scale_lr it would "
+            f"be {b['lr_before_scaling']:.4g}"
         )
         alike.setdefault(text, []).append(arm)
     several = len(alike) > 1

@@ -11,8 +11,8 @@ from torch import nn
 
 from bench import measure
 from bench.architectures import KNOWN, SD15, find_architecture
+from bench.budget import Training as Run
 from bench.budget import (
-    Training,
     guesses,
     optimizer_bytes,
     step_flops,
@@ -25,11 +25,11 @@ from bench.budget_view import Assumptions, budget
 from bench.cli import run
 from bench.matrix import build_matrix
 from bench.measure import Cost, Saved, network_cost, text_parameters, vae_cost
-from bench.spec import load_spec
+from bench.spec import Training, load_spec
 from trainers.config import TrainConfig
 from trainers.errors import UserError
 
-PLAIN = Training("float32", False, "adamw", "full", "float32", 0, (), False, False, 0.0, 2)
+PLAIN = Run("float32", False, "adamw", "full", "float32", 0, (), False, False, 0.0, 2)
 TOY = Cost(70, 1000, Saved(100, 80, 50, 10), (("a.to_q.weight", (4, 8)), ("b.weight", (38,))))
 
 
@@ -107,7 +107,7 @@ def test_memory_by_hand() -> None:
         "policy": 280, "pretrained": 280, "reference": 0, "half-precision copy": 0,
         "gradients": 280, "optimiser": 560, "moving average": 0, "activations": 200,
     }  # fmt: skip
-    lora = Training("bfloat16", True, "adamw", "lora", "bfloat16", 2, ("to_q",), True, True, 0, 2)
+    lora = Run("bfloat16", True, "adamw", "lora", "bfloat16", 2, ("to_q",), True, True, 0, 2)
     assert trained_shapes(lora, TOY) == [(2, 8), (4, 2)]
     parts = {k: round(v * gib) for k, v in training_memory(lora, TOY).items()}
     assert parts == {
@@ -122,7 +122,8 @@ def test_memory_by_hand() -> None:
 
 def test_memory_of_the_other_stages_by_hand() -> None:
     """SD 1.5 at 512 pixels: four maps of 128 x 512 x 512 floats are half a GiB for each image."""
-    assert encoding_memory(SD15, 2**28, 64, 2) == pytest.approx(1 + 2 * 0.5)
+    assert encoding_memory(SD15, 2**28, 2**30, 64, 2, "float32") == pytest.approx(1 + 4 + 2 * 0.5)
+    assert encoding_memory(SD15, 2**28, 2**30, 64, 2, "float16") == pytest.approx(1 + 2 + 2 * 0.5)
     # Two images of a pair, means and deviations: 4 x 4 x 64 x 64 numbers of two bytes, 128 KiB.
     assert encoding_space(SD15, 64, 8192, "float16") == pytest.approx(1)
     # 986 M parameters: Kirstain et al. 2023 fine-tune a ViT-H/14.
@@ -212,28 +213,36 @@ def test_the_plan_of_the_paper(
     monkeypatch.setenv("COLUMNS", "300")
     plan = budget(load_spec("paper-sd15"), Assumptions())
     assert plan["batch"]["DPO"] == {
-        "pairs": 2048, "parts": 512, "pairs_a_forward": 4, "lr": 2.048e-5,
+        "pairs": 2048, "processes": 1, "parts": 512, "pairs_a_forward": 4, "lr": 2.048e-5,
         "lr_before_scaling": pytest.approx(1e-8),
     }  # fmt: skip
+    many = load_spec("paper-sdxl").model_copy(update={"training": Training(processes=16)})
+    batch = budget(many, Assumptions())["batch"]["DPO"]
+    assert (batch["processes"], batch["parts"], batch["pairs_a_forward"]) == (16, 128, 1)
     assert plan["batch"]["DPO lr x5"]["lr_before_scaling"] == pytest.approx(5e-8)
     assert (plan["prompts"], plan["images"]) == (500, (45 + 7) * 2500)
     assert plan["optimiser_steps"] == 45 * 2000
     assert plan["beta"]["diffusers sd script"] == 2500
     assert run(["plan", "paper-sd15", "--devices", "16"]) == 0
     shown = capsys.readouterr().out
-    assert "batch of DPO lr x5: 2,048 pairs in 512 parts of 4; lr 0.0001024 applied, 5e-08" in shown
+    assert "batch of DPO lr x5: 2,048 pairs a step = 1 process(es) x 512 part(s) x 4" in shown
+    assert "lr 0.0001024 applied, with --scale_lr it would be 5e-08" in shown
     assert f"{plan['gpu_hours']['total'] / 16:,.0f} h on 16 device(s)" in shown
 
 
 def test_memory_is_that_of_a_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Several of them share the time, and each holds all of it."""
+    """Several of them share the time and the batch; each holds all weights."""
     monkeypatch.setenv("COLUMNS", "200")
     path = tmp_path / "s.yaml"
     path.write_text("extends: mini\nname: s\ntraining: {processes: 4}\n")
     one, four = (budget(load_spec(s), Assumptions()) for s in ("mini", str(path)))
-    assert four["training_gib"] == one["training_gib"]
+    activations = one["training_gib"]["DPO"].pop("activations")
+    assert four["training_gib"]["DPO"].pop("activations") == pytest.approx(activations / 4)
+    for plan in (one, four):
+        plan["training_gib"]["DPO"].pop("total")
+    assert four["training_gib"]["DPO"] == one["training_gib"]["DPO"]
     assert four["wall_hours"] == pytest.approx(one["wall_hours"] / 4)
     assert budget(load_spec(str(path)), Assumptions(devices=2))["assumed"]["devices"] == 2
     assert run(["plan", str(path)]) == 0
@@ -242,7 +251,9 @@ def test_memory_is_that_of_a_process(
     assert "no operations counted: rewards oracle" in shown
 
 
-@pytest.mark.parametrize(("name", "gib"), [("sd15-lora-1gpu", 24), ("sd15-lora-12gb", 12)])
+@pytest.mark.parametrize(
+    ("name", "gib"), [("sd15-lora-1gpu", 24), ("sd15-lora-12gb", 12), ("sd3-lora", 24)]
+)
 def test_a_recipe_fits_the_gpu_that_it_is_for(name: str, gib: float) -> None:
     """Every stage, all rewards loaded, and 2 GiB for what a plan does not count."""
     plan = budget(load_spec(name), Assumptions())

@@ -59,3 +59,21 @@ def test_every_other_spec_is_valid_and_can_be_planned(source: str) -> None:
         assert plan["images"] > 0
         assert plan["gpu_hours"]["total"] > 0
         assert (plan["not_counted"], plan["guesses"]) == ([], [])
+
+
+@pytest.mark.parametrize("source", [s for s in SPECS if not of_a_shipped_model(s)])
+def test_the_documented_plan_is_the_one_that_is_printed(source: str) -> None:
+    plan = budget(load_spec(source), Assumptions())
+    training = [parts["total"] for parts in plan["training_gib"].values()]
+    hours = plan["gpu_hours"]["total"]
+    cells = [
+        f"`{plan['name']}`",
+        f"{plan['parameters']['network'] / 1e6:,.1f} M",
+        f"{min(training):.1f} to {max(training):.1f}",
+        *(f"{plan[key]:.1f}" for key in ("encoding_gib", "generation_gib")),
+        f"{plan['scoring_gib']['all']:.1f}",
+        f"{plan['encodings']['latents_gib']:.1f}",
+        *(f"{plan[key]:,}" for key in ("runs", "optimiser_steps", "images")),
+        f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}",
+    ]
+    assert f"| {' | '.join(cells)} |" in (ROOT / "docs" / "recipes.md").read_text().splitlines()

@@ -101,17 +101,17 @@ def test_images_are_not_read_when_a_file_is_opened(
     """Only captions and labels; then one row group for a row, and none for its neighbour."""
     asked: list[list[str]] = []
     groups: list[int] = []
-    real_table, real_group = pq.read_table, pq.ParquetFile.read_row_group
+    real_read, real_group = pq.ParquetFile.read, pq.ParquetFile.read_row_group
 
-    def read_table(path: Path, columns: list[str]) -> pa.Table:
+    def read(self: Any, columns: list[str]) -> pa.Table:
         asked.append(columns)
-        return real_table(path, columns=columns)
+        return real_read(self, columns=columns)
 
     def read_row_group(self: Any, group: int, columns: list[str]) -> pa.Table:
         groups.append(group)
         return real_group(self, group, columns=columns)
 
-    monkeypatch.setattr(pq, "read_table", read_table)
+    monkeypatch.setattr(pq.ParquetFile, "read", read)
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", read_row_group)
     rows = make_source(str(shards)).open()
     assert len(asked) == 3
@@ -142,6 +142,17 @@ def test_a_missing_column_is_named(tmp_path: Path, write_parquet: Write, column:
     path = write_parquet(tmp_path / "p.parquet", [{k: v for k, v in row.items() if k != column}])
     with pytest.raises(UserError, match=rf"expected the columns .*: add {column}$"):
         make_source(str(path)).open()
+
+
+def test_a_column_that_only_some_files_have_is_refused(
+    tmp_path: Path, write_parquet: Write
+) -> None:
+    """Were it filled with nulls, every row of the other files would pass for one never judged."""
+    row = {"caption": "a", "jpg_0": b"", "jpg_1": b"", "label_0": 1.0}
+    write_parquet(tmp_path / "0.parquet", [row | {"has_label": True}])
+    write_parquet(tmp_path / "1.parquet", [row])
+    with pytest.raises(UserError, match=r"1\.parquet: expected the columns .*: add has_label$"):
+        make_source(str(tmp_path)).open()
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path, write_parquet: Write) -> None:

@@ -10,6 +10,7 @@ cannot be kept, and would give up the order of the rows, which the stream of exa
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -25,7 +26,7 @@ from trainers.data.sources.base import (
     Rows,
     Source,
 )
-from trainers.data.sources.shards import Shards, as_bytes, find_shards
+from trainers.data.sources.shards import Shard, Shards, as_bytes, find_shards
 from trainers.errors import UserError
 
 COLUMNS = ("caption", "jpg_0", "jpg_1", "label_0")
@@ -68,8 +69,8 @@ class _ParquetRows(Rows):
         return self.shards.sha256()
 
 
-def _open(paths: list[Path]) -> Rows:
-    shards = Shards(paths, COLUMNS)
+def _open(found: Sequence[Shard]) -> Rows:
+    shards = Shards(found, COLUMNS)
     extra = [column for column in ("label_1", "has_label") if column in shards.names]
     table = shards.table(["caption", "label_0", *extra])
     prompts = table["caption"].cast(pa.large_string())

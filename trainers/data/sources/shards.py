@@ -1,12 +1,15 @@
 """Parquet files read as one table: some columns at once, the large ones row by row."""
 
 import glob
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,9 +20,56 @@ from trainers.files import canonical_json, sha256_text
 
 GROUPS = 2
 """Row groups kept in memory: rows are mostly asked for in their order."""
+AT_ONCE = 16
+"""Files that are opened at a time: where they are far away, most of it is waiting."""
+T = TypeVar("T")
 
 
-def find_shards(path: str, files: str) -> list[Path]:
+class Shard(ABC):
+    """A parquet file, wherever it lies. As text it is all that a user needs to find it."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name of the file, without its folder."""
+
+    @abstractmethod
+    def open(self, footer: Any = None) -> pq.ParquetFile:
+        """A reader; ``footer`` is the file's metadata, where it has been read already.
+
+        Raises:
+            pa.ArrowInvalid: If it is no parquet file.
+        """
+
+    @abstractmethod
+    def sha256(self) -> str:
+        """Hex sha256 of its bytes."""
+
+
+@dataclass(frozen=True)
+class LocalShard(Shard):
+    """A file on the disk."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """See the base class."""
+        return self.path.name
+
+    def open(self, footer: Any = None) -> pq.ParquetFile:
+        """See the base class."""
+        return pq.ParquetFile(self.path, metadata=footer)
+
+    def sha256(self) -> str:
+        """See the base class."""
+        return remembered_sha256(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def find_shards(path: str, files: str) -> list[Shard]:
     """The parquet files that ``path`` stands for, in order of their names.
 
     Args:
@@ -41,23 +91,28 @@ def find_shards(path: str, files: str) -> list[Path]:
         raise UserError(
             f"no preference pairs at {path}: give a parquet file, a folder or a pattern of them"
         )
-    return found
+    return [LocalShard(shard) for shard in found]
 
 
 class Shards:
     """The rows of several parquet files, one after the other."""
 
-    def __init__(self, paths: Sequence[Path], columns: Sequence[str]) -> None:
+    def __init__(self, shards: Sequence[Shard], columns: Sequence[str]) -> None:
         """Read the footers.
 
         Raises:
             UserError: If a file is no parquet, or lacks one of ``columns``.
         """
-        self.paths = list(paths)
-        sizes = [_group_sizes(path, columns) for path in paths]
+        self.shards = list(shards)
+        self._footers = self._each(lambda shard: _footer(self.shards[shard]))
+        self._require(columns)
+        sizes = [
+            [int(footer.row_group(group).num_rows) for group in range(footer.num_row_groups)]
+            for footer in self._footers
+        ]
         self._groups = [(s, g) for s, groups in enumerate(sizes) for g in range(len(groups))]
         self._ends = list(accumulate(size for groups in sizes for size in groups))
-        self.names = set(pq.read_schema(self.paths[0]).names)
+        self.names = set(_columns(self._footers[0]))
         # Bound to this object, so that both go when it does.
         self._file = lru_cache(maxsize=4)(self._open)
         self._group = lru_cache(maxsize=GROUPS)(self._read)
@@ -67,9 +122,18 @@ class Shards:
         return self._ends[-1] if self._ends else 0
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Whole columns of all files."""
-        parts = [pq.read_table(path, columns=list(columns)) for path in self.paths]
-        return pa.concat_tables(parts, promote_options="permissive")
+        """Whole columns of all files.
+
+        Raises:
+            UserError: If a file lacks one.
+        """
+        self._require(columns)  # A reader leaves out what is not there, without a word.
+
+        def read(shard: int) -> pa.Table:
+            with self._open(shard) as file:
+                return file.read(columns=list(columns))
+
+        return pa.concat_tables(self._each(read), promote_options="permissive")
 
     def values(self, row: int, columns: tuple[str, ...]) -> list[Any]:
         """The values of a row, as Python objects; its row group is read and kept for a while."""
@@ -80,37 +144,48 @@ class Shards:
     def place(self, row: int) -> str:
         """File, row group and row within it."""
         shard, group, offset = self._locate(row)
-        return f"{self.paths[shard].name} row group {group} row {offset}"
+        return f"{self.shards[shard].name} row group {group} row {offset}"
 
     def sha256(self) -> str:
         """One hash over the bytes of every file, in their order; names do not enter."""
-        return sha256_text(canonical_json([remembered_sha256(path) for path in self.paths]))
+        return sha256_text(canonical_json([shard.sha256() for shard in self.shards]))
 
     def _locate(self, row: int) -> tuple[int, int, int]:
         """Shard, row group in it, and row in that."""
         number = bisect_right(self._ends, row)
         return *self._groups[number], row - (self._ends[number - 1] if number else 0)
 
+    def _each(self, work: Callable[[int], T]) -> list[T]:
+        """What ``work`` makes of the number of each shard, in their order."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(work, range(len(self.shards))))
+
+    def _require(self, columns: Sequence[str]) -> None:
+        for shard, footer in zip(self.shards, self._footers, strict=True):
+            have = _columns(footer)
+            if lacking := [column for column in columns if column not in have]:
+                raise UserError(
+                    f"{shard}: expected the columns {', '.join(columns)}, got {', '.join(have)}: "
+                    f"add {', '.join(lacking)}"
+                )
+
     def _open(self, shard: int) -> pq.ParquetFile:
-        return pq.ParquetFile(self.paths[shard])
+        return self.shards[shard].open(self._footers[shard])
 
     def _read(self, shard: int, group: int, columns: tuple[str, ...]) -> pa.Table:
         return self._file(shard).read_row_group(group, columns=list(columns))
 
 
-def _group_sizes(path: Path, columns: Sequence[str]) -> list[int]:
+def _footer(shard: Shard) -> Any:
     try:
-        with pq.ParquetFile(path) as file:
-            have, groups = file.schema_arrow.names, range(file.num_row_groups)
-            sizes = [int(file.metadata.row_group(group).num_rows) for group in groups]
+        with shard.open() as file:
+            return file.metadata
     except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: expected a parquet file, got {error}") from error
-    if lacking := [c for c in columns if c not in have]:
-        raise UserError(
-            f"{path}: expected the columns {', '.join(columns)}, got {', '.join(have)}: "
-            f"add {', '.join(lacking)}"
-        )
-    return sizes
+        raise UserError(f"{shard}: expected a parquet file, got {error}") from error
+
+
+def _columns(footer: Any) -> list[str]:
+    return list(footer.schema.to_arrow_schema().names)
 
 
 def as_bytes(value: Any) -> bytes | None:

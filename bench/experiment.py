@@ -14,6 +14,7 @@ from bench.stages import EncodeStage, GenerateStage, ScoreStage, Stage, TrainSta
 from trainers.backbones import BACKBONES
 from trainers.data.select import select
 from trainers.data.settings import DataSettings
+from trainers.errors import UserError
 from trainers.files import canonical_json
 from trainers.processes import share
 
@@ -69,6 +70,11 @@ def prepare(spec: Spec) -> Experiment:
     """
     base, source = model_folder(spec.base), pairs_source(spec.data)
     BACKBONES.get(spec.backbone)(base)
+    if source.sequential and not spec.encoding.cache:
+        raise UserError(
+            "'encoding: {cache: false}' reads images at every step, and the data is streamed: "
+            "keep encodings, or download the data"
+        )
     rows = source.open()
     base_sha256, data_sha256 = folder_sha256(base), rows.sha256()
     matrix = build_matrix(spec, base_sha256, data_sha256)

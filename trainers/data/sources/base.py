@@ -56,6 +56,11 @@ class Rows(ABC):
 class Source(Settings, ABC):
     """A source. Its fields say where the rows lie and how they are read."""
 
+    @property
+    def sequential(self) -> bool:
+        """Whether images are far away: fit to be read once in their order, not at every step."""
+        return False
+
     @abstractmethod
     def open(self) -> Rows:
         """Read prompts and labels.

@@ -4,12 +4,11 @@ Columns used: ``caption``, ``jpg_0``, ``jpg_1`` (encoded images) and ``label_0``
 preferred, 0 if image 1 is, 0.5 for a tie); where they are there, also ``has_label`` (false: nobody
 judged) and ``label_1`` (which must be ``1 - label_0``). All others may be there or not.
 
-The files are mapped, not loaded: opening reads the small columns, and an image is read, with the
-row group it is in, when it is asked for. Nothing is streamed: that would only pay where the files
-cannot be kept, and would give up the order of the rows, which the stream of examples builds on.
+The files are not loaded: opening reads the small columns, and an image is read, with the row group
+it is in, when it is asked for. That holds for files on the disk and for streamed ones alike, whose
+row groups are fetched as ranges of bytes: order, images and identity of the rows are the same.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+from pydantic import model_validator
 
 from trainers.data.sources.base import (
     CONTRADICTED,
@@ -26,11 +26,11 @@ from trainers.data.sources.base import (
     Rows,
     Source,
 )
+from trainers.data.sources.hub import HubSet, download, stream
 from trainers.data.sources.shards import Shard, Shards, as_bytes, find_shards
 from trainers.errors import UserError
 
 COLUMNS = ("caption", "jpg_0", "jpg_1", "label_0")
-HUB = re.compile(r"([\w.-]+/[\w.-]+)@([\w.-]+)")
 
 
 class Parquet(Source):
@@ -43,10 +43,37 @@ class Parquet(Source):
     """Pattern of the files in a folder or a data set of the Hub, e.g. ``data/train-*.parquet``."""
     download: bool = False
     """Allow downloads; otherwise only what lies in the Hub's cache is used."""
+    streaming: bool = False
+    """Read a data set of the Hub over the network, a row group at a time, and keep no file of it.
+    Asks the Hub whenever the source is opened; encodings must be kept."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Parquet":
+        if self.streaming and self.download:
+            raise ValueError("streaming keeps no file and download keeps all: set one of them")
+        if self.streaming and HubSet.parse(self.path) is None:
+            raise ValueError(
+                f"streaming is for a data set of the Hub, owner/name@revision, got {self.path!r}: "
+                "leave streaming out for files on the disk"
+            )
+        return self
+
+    @property
+    def sequential(self) -> bool:
+        """See the base class."""
+        return self.streaming
 
     def open(self) -> Rows:
         """See the base class."""
-        return _open(find_shards(_local(self), self.files))
+        return _open(self._shards())
+
+    def _shards(self) -> list[Shard]:
+        on_hub = HubSet.parse(self.path)
+        if self.streaming and on_hub:
+            return stream(on_hub, self.files)
+        if on_hub is None or Path(self.path).exists():
+            return find_shards(self.path, self.files)
+        return find_shards(download(on_hub, self.files, allowed=self.download), self.files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,27 +123,3 @@ def _floats(column: pa.ChunkedArray) -> Labels:
     values = np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     values[np.isnan(values)] = MISSING
     return values
-
-
-def _local(source: Parquet) -> str:
-    """The path, or the folder that a data set of the Hub was downloaded to."""
-    found = HUB.fullmatch(source.path)
-    if Path(source.path).exists() or found is None:
-        return source.path
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    repository, revision = found.groups()
-    try:
-        return snapshot_download(
-            repository,
-            repo_type="dataset",
-            revision=revision,
-            allow_patterns=[source.files, source.files.removeprefix("**/")],
-            local_files_only=not source.download,
-        )
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"{source.path}: not in the Hub's cache, or the Hub did not answer: set 'download: "
-            f"true' to fetch it, give a mirror as owner/name@revision, or a local folder ({error})"
-        ) from error

@@ -135,7 +135,7 @@ def train(
         typer.Option(min=1, help="Processes that share a batch; default: the spec's."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="A torch device, e.g. cuda; default: the spec's.")
+        str | None, typer.Option(help="For encoding and training, e.g. cuda; default: the spec's.")
     ] = None,
 ) -> int:
     """Train one arm; run again after an interruption, it goes on where it stopped.
@@ -146,7 +146,9 @@ def train(
     from bench.single import train_arm
 
     silence_libraries()
-    changes = {"training.processes": num_processes, "training.device": device}
+    changes = {
+        "training.processes": num_processes, "training.device": device, "encoding.device": device
+    }  # fmt: skip
     execution = {key: value for key, value in changes.items() if value is not None}
     train_arm(spec, arm, seed, out, Console(stderr=True), execution)
     return 0

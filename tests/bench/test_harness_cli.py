@@ -276,3 +276,13 @@ def test_doctor_says_what_is_wrong(capsys: Capture, monkeypatch: pytest.MonkeyPa
     bad = [f for f in json.loads(capsys.readouterr().out) if not f["good"]]
     assert bad[-1]["found"] == "sd/unet/config.json changed"
     assert bad[-1]["mend"] == "install the package again"
+
+
+def test_an_arm_is_encoded_and_trained_where_the_command_line_says(
+    capsys: Capture, tmp_path: Path
+) -> None:
+    """The first key that is refused is that of the encoding: the option moves both."""
+    said = refused(capsys, "train", "DPO", "--out", str(tmp_path), "--device", "cuda:99")
+    assert "encoding.device: 'cuda:99' cannot be used here" in said
+    said = refused(capsys, "train", "DPO", "--out", str(tmp_path), "--num-processes", "7")
+    assert "cannot be shared by 7 processes" in said

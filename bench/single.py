@@ -17,6 +17,7 @@ from bench.train import train
 from trainers.backbones import BACKBONES
 from trainers.backbones.base import ADAPTER_FILE
 from trainers.config import TrainConfig
+from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_file, sha256_text, write_text
 from trainers.metrics import StepMetrics
@@ -52,7 +53,8 @@ def train_arm(
     store = Store(out / "store")
     stage.latents.execute(store, lambda images: None)
 
-    for line in announce(stage.config, max(launched(), spec.training.processes)):
+    processes = spec.training.processes if launched() == 1 else launched()
+    for line in announce(stage.config, processes):
         console.print(line, highlight=False, soft_wrap=True)
 
     def show(step: int, metrics: StepMetrics) -> None:
@@ -76,7 +78,8 @@ def announce(config: TrainConfig, processes: int) -> Iterator[str]:
     )
     yield (
         f"learning rate: {rule.lr:g} is applied, {rule.schedule} after a warm-up of "
-        f"{rule.warmup_steps} steps; with --scale_lr it would be {rule.lr / config.batch_size:.6g}"
+        f"{rule.warmup_steps} steps; with --scale_lr it would be "
+        f"{unscaled_lr(rule.lr, config.batch_size):.6g}"
     )
     beta = getattr(config.objective, "beta", None)
     if beta is not None:

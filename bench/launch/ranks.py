@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import queue
 import socket
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ def run_ranks(stage: "TrainStage", folder: Path, store: Store, on_step: "OnStep"
         ranks = [pool.submit(_rank, r, count, port, stage, folder, store) for r in range(count)]
         _follow(ranks, steps, on_step)
         pool.shutdown()
+        _pass_on_rest(steps, on_step)
     except BrokenProcessPool as error:
         stop(pool)
         raise UserError(
@@ -52,19 +54,18 @@ def _follow(ranks: list[Future[None]], steps: "Queue[Step]", on_step: "OnStep") 
     """Until all have ended; when one fails, the others would wait for it for ever."""
     running = set(ranks)
     while running:
-        done, running = wait(running, timeout=0.1, return_when=FIRST_EXCEPTION)
-        _pass_on(steps, on_step)
-        for rank in done:
+        with suppress(queue.Empty):
+            on_step(*steps.get(timeout=0.1))
+        for rank in [rank for rank in running if rank.done()]:
+            running.remove(rank)
             rank.result()
-    _pass_on(steps, on_step)
 
 
-def _pass_on(steps: "Queue[Step]", on_step: "OnStep") -> None:
-    while True:
-        try:
+def _pass_on_rest(steps: "Queue[Step]", on_step: "OnStep") -> None:
+    """What processes that have ended left; before they end, it may still be on its way."""
+    with suppress(queue.Empty):
+        while True:
             on_step(*steps.get_nowait())
-        except queue.Empty:
-            return
 
 
 def _free_port() -> int:

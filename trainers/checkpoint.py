@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainers.files import write_atomically
-from trainers.sharding import like, take_apart, whole
+from trainers.machine.sharding import like, take_apart, whole
 
 
 def save(

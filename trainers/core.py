@@ -14,11 +14,11 @@ from trainers.backbones import Backbone, Condition
 from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import UserError
-from trainers.execution import autocast, lay_out, move, new_scaler, prepare, recompute
+from trainers.machine.execution import autocast, lay_out, move, new_scaler, prepare, recompute
+from trainers.machine.processes import ALONE, Processes, share
+from trainers.machine.sharding import check_shardable, put_together, whole
 from trainers.metrics import MetricsLog, NoLog, Seen, StepMetrics
 from trainers.objectives import PairErrors
-from trainers.processes import ALONE, Processes, share
-from trainers.sharding import check_shardable, put_together, whole
 from trainers.streams import Draws, Stream
 
 CHECKPOINT = "checkpoint.safetensors"

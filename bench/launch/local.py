@@ -10,8 +10,8 @@ from multiprocessing.queues import Queue
 from typing import Protocol
 
 from bench.launch.worker import send, start_worker, stop
-from bench.stages import Stage
-from bench.store import Store
+from bench.stages.kinds import Stage
+from bench.stages.store import Store
 from trainers.errors import UserError
 
 Message = tuple[str, int]
@@ -119,7 +119,7 @@ def _pass_on(messages: "Queue[Message]", display: Display) -> None:
 def _execute(stage: Stage, store: Store) -> None:
     import torch
 
-    from bench.quiet import silence_libraries
+    from bench.terminal import silence_libraries
 
     torch.set_num_threads(1)
     silence_libraries()

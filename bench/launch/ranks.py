@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.launch.worker import send, start_worker, stop
-from bench.store import Store
+from bench.stages.store import Store
 from trainers.errors import UserError
 from trainers.metrics import StepMetrics
 
 if TYPE_CHECKING:
-    from bench.stages import TrainStage
+    from bench.stages.kinds import TrainStage
     from trainers.core import OnStep
 
 Step = tuple[int, StepMetrics]
@@ -77,8 +77,8 @@ def _free_port() -> int:
 def _rank(
     rank: int, count: int, port: int, stage: "TrainStage", folder: Path, store: Store
 ) -> None:
-    from bench.quiet import silence_libraries
-    from bench.train import train_here
+    from bench.stages.train import train_here
+    from bench.terminal import silence_libraries
 
     os.environ |= {
         "RANK": str(rank),

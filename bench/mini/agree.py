@@ -13,12 +13,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from bench.images.read import Item, read_items
 from bench.mini.oracle import judge
 from bench.mini.world import parse
 from bench.rewards import REWARDS
 from bench.rewards.base import Reward
-from bench.rewards.images import to_rgb
-from bench.sources import Item, read_items
+from bench.rewards.kit.pixels import to_rgb
 from bench.stats import wilson
 from trainers.errors import UserError
 from trainers.seeds import numpy_generator

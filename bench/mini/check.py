@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.assets import model_folder
-from bench.generate import image_generator, load_pipeline
+from bench.images.draw import image_generator, load_pipeline
 from bench.mini import oracle
 from bench.mini.world import WORDS, parse
-from bench.prompts import load_prompts
+from bench.spec.prompts import load_prompts
 from bench.stats import wilson
 
 BATCH = 25

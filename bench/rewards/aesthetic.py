@@ -9,12 +9,12 @@ from PIL import Image
 
 from bench.rewards.base import Card, miniature
 from bench.rewards.clip import VIT_L_14
-from bench.rewards.images import RESIZE_FIRST
-from bench.rewards.towers import MODEL_FILES, TowerReward
-from bench.rewards.weights import Weights
+from bench.rewards.kit.pixels import RESIZE_FIRST
+from bench.rewards.kit.towers import MODEL_FILES, TowerReward
+from bench.rewards.kit.weights import Weights
 
 if TYPE_CHECKING:
-    from bench.rewards.models import Head
+    from bench.rewards.kit.models import Head
 
 
 class Aesthetic(TowerReward):
@@ -54,7 +54,7 @@ class Aesthetic(TowerReward):
     @property
     def head(self) -> "Head":
         """The loaded head."""
-        from bench.rewards.models import load_head
+        from bench.rewards.kit.models import load_head
 
         if self._head is None:
             name = self.card.weights[-1].files[-1]

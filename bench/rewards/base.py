@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from bench.rewards.shared import Shared
-from bench.rewards.weights import Found, Weights, find
+from bench.rewards.kit.shared import Shared
+from bench.rewards.kit.weights import Found, Weights, find
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
 

@@ -8,15 +8,15 @@ import numpy as np
 from PIL import Image
 
 from bench.rewards.base import BYTES, Card, Reward, Scores, check_lengths, miniature
-from bench.rewards.images import RESIZE_FIRST, prepare
-from bench.rewards.text import encode, read_tokenizer
-from bench.rewards.towers import CONFIG_FILE, MODEL_FILE, MODEL_FILES, TEXT_16, TOKENIZER_FILE
-from bench.rewards.weights import Weights
+from bench.rewards.kit.pixels import RESIZE_FIRST, prepare
+from bench.rewards.kit.text import encode, read_tokenizer
+from bench.rewards.kit.towers import CONFIG_FILE, MODEL_FILE, MODEL_FILES, TEXT_16, TOKENIZER_FILE
+from bench.rewards.kit.weights import Weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from bench.rewards.blip import Rater
+    from bench.rewards.kit.blip import Rater
 
 
 class ImageReward(Reward):
@@ -72,7 +72,7 @@ class ImageReward(Reward):
     @property
     def rater(self) -> "Rater":
         """The loaded model."""
-        from bench.rewards.blip import Rater
+        from bench.rewards.kit.blip import Rater
 
         paths, dtype = self.files.paths, self.card.dtype
         return self.shared.model(

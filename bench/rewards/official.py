@@ -16,7 +16,7 @@ from bench.official.build import python_of
 from bench.official.client import Worker, environment, versions
 from bench.rewards import hpsv2, imagereward
 from bench.rewards.base import Reward, Scores, check_lengths
-from bench.rewards.images import to_rgb
+from bench.rewards.kit.pixels import to_rgb
 from trainers.files import canonical_json, sha256_text
 
 START = 900.0

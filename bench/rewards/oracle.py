@@ -8,7 +8,7 @@ from PIL import Image
 from bench.mini.oracle import CRAFT_SHARE, FIT_WEIGHTS, judge
 from bench.mini.world import SIDE, Scene, parse
 from bench.rewards.base import Card, Reward, Scores, check_lengths
-from bench.rewards.images import to_rgb
+from bench.rewards.kit.pixels import to_rgb
 from trainers.errors import UserError
 
 

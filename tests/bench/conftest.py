@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from bench.analysis import ArmPlan, Plan
-from bench.results import write_results
+from bench.results.analysis import ArmPlan, Plan
+from bench.results.files import write_results
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ import yaml
 
 from bench.assets import pairs_file
 from bench.cli import run
-from bench.results import stale
-from bench.store import Store
+from bench.results.files import stale
+from bench.stages.store import Store
 
 KILLS = int(os.environ.get("DPO_BENCH_TEST_KILLS", "3"))
 COMMAND = str(Path(sys.executable).with_name("bench"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.catalogue import catalogue, markdown
+from bench.cli.catalogue import catalogue, markdown
 from bench.mini.world import draw_look, render, scenes
 from bench.rewards import REWARDS
 from trainers.seeds import numpy_generator

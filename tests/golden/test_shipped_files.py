@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from bench.assets import differing, mini_folder, shipped_models
-from bench.budget_view import Assumptions, budget
-from bench.experiment import prepare
-from bench.matrix import build_matrix
-from bench.results import stale
+from bench.estimate.plan import Assumptions, budget
+from bench.experiment.prepare import prepare
+from bench.results.files import stale
 from bench.rewards import REWARDS
-from bench.spec import load_spec, shipped
+from bench.spec.matrix import build_matrix
+from bench.spec.model import load_spec, shipped
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted(path.parent for path in (ROOT / "results").rglob("plan.json"))

@@ -18,9 +18,9 @@ from checkpoints import NAMES, write
 from bench.rewards import REWARDS
 from bench.rewards.base import Reward
 from bench.rewards.imagereward import ImageReward
-from bench.rewards.images import RESIZE_FIRST, to_rgb, upright
-from bench.rewards.shared import Shared
-from bench.rewards.text import encode
+from bench.rewards.kit.pixels import RESIZE_FIRST, to_rgb, upright
+from bench.rewards.kit.shared import Shared
+from bench.rewards.kit.text import encode
 
 RECORDED: dict[str, Any] = json.loads(GOLDEN.read_text())
 TOWERS = tuple(name for name in NAMES if "text" in RECORDED["rewards"][name])

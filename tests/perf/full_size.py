@@ -20,9 +20,9 @@ import yaml
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from bench.architectures import SD15
-from bench.budget import training_memory, training_of
-from bench.measure import count, denoiser, network_cost
+from bench.estimate.architectures import SD15
+from bench.estimate.network import count, denoiser, network_cost
+from bench.estimate.training import training_memory, training_of
 from trainers.backbones import Condition, Moments
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
+from bench.images.read import Item
 from bench.rewards import REWARDS
 from bench.rewards.base import Reward
-from bench.rewards.shared import Shared
-from bench.score import score_items
-from bench.sources import Item
+from bench.rewards.engine import score_items
+from bench.rewards.kit.shared import Shared
 from trainers.files import sha256_file
 
 PROMPTS = 4

@@ -7,17 +7,17 @@ LAWS: Registry[type[TimestepLaw]] = Registry(
     "timestep law",
     "dpo_bench.timestep_laws",
     {
-        "uniform": "trainers.timesteps.uniform:Uniform",
-        "discounted": "trainers.timesteps.discounted:Discounted",
-        "logit-normal": "trainers.timesteps.logit_normal:LogitNormal",
+        "uniform": "trainers.timesteps.laws.uniform:Uniform",
+        "discounted": "trainers.timesteps.laws.discounted:Discounted",
+        "logit-normal": "trainers.timesteps.laws.logit_normal:LogitNormal",
     },
 )
 SCALES: Registry[type[RewardScale]] = Registry(
     "reward scale",
     "dpo_bench.reward_scales",
     {
-        "constant": "trainers.timesteps.constant:Constant",
-        "inverse-sqrt-snr": "trainers.timesteps.inverse_sqrt_snr:InverseSqrtSNR",
+        "constant": "trainers.timesteps.scales.constant:Constant",
+        "inverse-sqrt-snr": "trainers.timesteps.scales.inverse_sqrt_snr:InverseSqrtSNR",
     },
 )
 

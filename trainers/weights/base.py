@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import nn
 
 from trainers.backbones import Backbone
-from trainers.execution import Precision
+from trainers.machine.execution import Precision
 from trainers.registry import Settings
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 from trainers.backbones import Backbone
-from trainers.execution import DTYPES
+from trainers.machine.execution import DTYPES
 from trainers.weights.base import Roles, Weights
 
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from trainers.backbones.base import ADAPTER_FILE, Backbone
 from trainers.errors import UserError
-from trainers.execution import DTYPES
 from trainers.files import write_atomically
+from trainers.machine.execution import DTYPES
 from trainers.seeds import derive
 from trainers.weights.base import Roles, Weights
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from bench.generate import image_generator, load_pipeline
+from bench.images.draw import image_generator, load_pipeline
 from bench.mini import oracle
 from bench.mini.annotators import label
 from bench.mini.world import parse, scenes

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.cli import run
-from bench.images import image_name, write_index
+from bench.images.folder import image_name, write_index
 from bench.mini.agree import DRAWN, agree, agreements, drawn_pairs, miniatures, sampled_pairs
 from bench.mini.world import draw_look, parse, render, scenes, split_of
 from bench.rewards import REWARDS

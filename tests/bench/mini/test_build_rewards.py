@@ -26,7 +26,7 @@ from bench.mini.build.rewards.train import NAMES, RewardSteps, finished, train_r
 from bench.mini.build.tokenizer import new_tokenizer
 from bench.mini.world import CLEAN, WORDS, all_scenes, render, scenes, split_of
 from bench.rewards import REWARDS
-from bench.rewards.weights import LISTING
+from bench.rewards.kit.weights import LISTING
 from trainers.files import tree_hashes
 
 

@@ -17,8 +17,8 @@ from bench.mini.build.rewards.losses import GROUPS, PAIRS, Loss
 from bench.mini.build.rewards.people import CAREFUL, describe, rank
 from bench.mini.build.rewards.towers import PATCH, WIDTH, normalised, place_codes
 from bench.mini.build.tokenizer import LENGTH
-from bench.rewards.blip import Blip
-from bench.rewards.towers import CONFIG_FILE, MODEL_FILE
+from bench.rewards.kit.blip import Blip
+from bench.rewards.kit.towers import CONFIG_FILE, MODEL_FILE
 from trainers.files import write_text
 from trainers.seeds import derive, numpy_generator
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.generate import image_generator, load_pipeline
+from bench.images.draw import image_generator, load_pipeline
 from bench.mini.world import scenes
 from trainers.files import write_atomically
 

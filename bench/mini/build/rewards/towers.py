@@ -9,7 +9,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from bench.mini import world
 from bench.mini.build.tokenizer import LENGTH
-from bench.rewards.images import MEAN, STD
+from bench.rewards.kit.pixels import MEAN, STD
 from trainers.seeds import derive
 
 WIDTH = 64

@@ -18,8 +18,8 @@ from bench.mini.build.rewards.data import SCENES, Data, training_set
 from bench.mini.build.rewards.samples import sample_groups
 from bench.mini.build.rewards.towers import WIDTH, new_clip
 from bench.mini.build.tokenizer import LENGTH, new_tokenizer
-from bench.rewards.models import Head
-from bench.rewards.weights import LISTING
+from bench.rewards.kit.models import Head
+from bench.rewards.kit.weights import LISTING
 from trainers.files import tree_hashes, write_text
 from trainers.seeds import derive
 

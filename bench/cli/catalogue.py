@@ -1,0 +1,129 @@
+"""Everything a spec can name."""
+
+import inspect
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.rewards import REWARDS
+from bench.rewards.kit.weights import Weights
+from bench.spec import model as spec
+from bench.spec import prompts
+from bench.terminal import print_json
+from trainers.backbones import BACKBONES
+from trainers.data.sources import SOURCES
+from trainers.errors import UserError
+from trainers.objectives import OBJECTIVES
+from trainers.optimizers import OPTIMIZERS
+from trainers.references import REFERENCES
+from trainers.registry import Registry, Settings
+from trainers.timesteps import LAWS, SCALES
+from trainers.weights import WEIGHTS
+
+Rows = list[dict[str, Any]]
+S = TypeVar("S", bound=Settings)
+
+
+def catalogue(kind: str | None) -> dict[str, Rows]:
+    """What there is, by kind.
+
+    Raises:
+        UserError: If ``kind`` is unknown.
+    """
+    every: dict[str, Rows] = {
+        "specs": [{"name": n, "title": spec.load_spec(n).title} for n in spec.shipped()],
+        "rewards": [_reward(name) for name in REWARDS.names()],
+        "objectives": _settings(OBJECTIVES),
+        "references": _settings(REFERENCES),
+        "timestep-laws": _settings(LAWS),
+        "reward-scales": _settings(SCALES),
+        "sources": _settings(SOURCES),
+        "optimizers": _settings(OPTIMIZERS),
+        "weights": _settings(WEIGHTS),
+        "backbones": [{"name": name} for name in BACKBONES.names()],
+        "prompts": [*map(_prompts, prompts.shipped()), *map(_external, prompts.external())],
+    }
+    if kind is None:
+        return every
+    if kind not in every:
+        raise UserError(f"nothing is listed as {kind!r}: expected one of {', '.join(every)}")
+    return {kind: every[kind]}
+
+
+def _reward(name: str) -> dict[str, Any]:
+    kind = REWARDS.get(name)
+    card = kind.card
+    return {
+        "name": name,
+        "what it is": (inspect.getdoc(kind) or "-").partition("\n")[0],
+        "direction": card.direction,
+        "scale": card.scale,
+        "range": f"{card.range[0]:g} to {card.range[1]:g}",
+        "size": f"{card.parameters / 1e6:.1f} M" if card.parameters else "-",
+        "weights": ", ".join(_place(source) for source in card.weights) or "-",
+        "origin": card.origin,
+        "trained_on": ", ".join(card.trained_on) or "-",
+        "licence": card.licence,
+    }
+
+
+def _place(source: Weights) -> str:
+    return f"{source.id}@{source.revision[:7]}" if source.revision else source.id
+
+
+def _settings(registry: Registry[type[S]]) -> Rows:
+    return [
+        {
+            "name": name,
+            "settings": ", ".join(
+                f"{key}={'required' if field.is_required() else field.default!r}"
+                for key, field in registry.get(name).model_fields.items()
+            ),
+        }
+        for name in registry.names()
+    ]
+
+
+def _prompts(name: str) -> dict[str, Any]:
+    loaded = prompts.load_prompts(name)
+    return {"name": name, "prompts": len(loaded.items), "split": loaded.split, "files": "shipped"}
+
+
+def _external(name: str) -> dict[str, Any]:
+    card = prompts.external()[name]
+    return {"name": name, "prompts": card["rows"], "split": card["split"], "files": card["files"]}
+
+
+_WIDE = ("what it is", "weights")
+"""Columns that a terminal has no room for."""
+
+
+def markdown(rows: Rows) -> str:
+    """A table of what :func:`catalogue` gave for one kind."""
+    head = list(rows[0])
+    cells = [[str(value).replace("|", "\\|") for value in row.values()] for row in rows]
+    lines = [head, ["---"] * len(head), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def print_catalogue(entries: dict[str, Rows], as_json: bool, as_markdown: bool = False) -> None:
+    """Print what :func:`catalogue` gave; a terminal is not shown the widest columns."""
+    if as_json:
+        print_json(entries)
+        return
+    if as_markdown:
+        title = "## {}\n\n" if len(entries) > 1 else ""
+        parts = [title.format(kind) + markdown(rows) for kind, rows in entries.items()]
+        typer.echo("\n\n".join(parts))
+        return
+    console = Console()
+    for kind, rows in entries.items():
+        table = Table(title=kind, title_justify="left", title_style="italic")
+        columns = [column for column in rows[0] if column not in _WIDE]
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(str(row[column]) for column in columns))
+        console.print(table)

@@ -1,0 +1,95 @@
+"""What the options of the command line mean. Imports nothing heavy."""
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from trainers.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.spec.model import Generate, Scoring
+
+M = TypeVar("M", "Generate", "Scoring")
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...] | None:
+    """``0-4`` or ``0,2,5`` to seeds.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    if text is None:
+        return None
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise UserError(f"--seeds: expected e.g. 0-4 or 0,2,5, got {text!r}") from error
+    return tuple(seeds)
+
+
+def parse_source(text: str) -> "str | dict[str, Any]":
+    """A path, or a mapping ``{name: ..., path: ...}`` in YAML.
+
+    Raises:
+        UserError: If it begins like a mapping and is none.
+    """
+    if not text.startswith("{"):
+        return text
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"expected a path or {{name: ..., path: ...}}, got {text!r}") from error
+    return dict(found)
+
+
+def split(names: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _places(texts: list[str] | None) -> dict[str, str]:
+    places: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, place = text.partition("=")
+        if not (name and equals and place):
+            raise UserError(
+                f"--weights: expected NAME=FOLDER or NAME=OWNER/REPOSITORY@REVISION, got {text!r}"
+            )
+        places[name] = place
+    return places
+
+
+def parse_scoring(weights: list[str] | None, **settings: Any) -> "Scoring":
+    """Settings of rewards; ``weights`` are ``NAME=PLACE``.
+
+    Raises:
+        UserError: If one is wrong.
+    """
+    from bench.spec.model import Scoring
+
+    return _checked(Scoring, weights=_places(weights), **settings)
+
+
+def parse_generate(**settings: Any) -> "Generate":
+    """Settings of images.
+
+    Raises:
+        UserError: If one is wrong.
+    """
+    from bench.spec.model import Generate
+
+    return _checked(Generate, **settings)
+
+
+def _checked(kind: type[M], **settings: Any) -> M:
+    from pydantic import ValidationError
+
+    from trainers.registry import explain
+
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        raise UserError(explain(error)) from error

@@ -1,0 +1,168 @@
+"""``bench score`` and ``bench prefetch``: what is asked, and what is shown."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bench.images.read import Item, read_items
+from bench.rewards import REWARDS
+from bench.rewards.base import Reward
+from bench.rewards.engine import (
+    SCORES,
+    Scored,
+    available_memory,
+    describe,
+    make_reward,
+    score_items,
+)
+from bench.rewards.kit.shared import Shared
+from bench.spec.model import Scoring
+from bench.terminal import print_json
+from trainers.errors import UserError
+
+PUBLISHED = "-official"
+"""End of the name of a reward that a published package computes."""
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """What ``bench score`` is asked for."""
+
+    source: Path
+    rewards: tuple[str, ...]
+    prompts: Path | None
+    out: Path | None
+    settings: Scoring
+    memory: int | None
+    """Bytes that models may take at a time; None for three quarters of what is free."""
+
+
+def score_source(job: ScoreJob, console: Console) -> dict[str, Any]:
+    """Score images and return a summary: per reward its figures, or why there are none.
+
+    Raises:
+        UserError: If images, prompts or a reward's name are wrong.
+    """
+    shared = Shared()
+    rewards = {name: make_reward(name, job.settings, shared) for name in job.rewards}
+    items = read_items(job.source, job.prompts)
+    folder = job.source if job.source.is_dir() else job.source.parent
+    stem = "" if job.source.is_dir() else f"{job.source.stem}-"
+    path = job.out or folder / f"{stem}{SCORES}"
+    memory = job.memory or available_memory(job.settings.device)
+    shared.memory = memory
+
+    def fail(name: str, error: Exception) -> None:
+        console.print(f"{name}: {describe(error)}", style="red", markup=False, soft_wrap=True)
+
+    with progress_bars(console, rewards, len(items)) as report:
+        scored = score_items(items, rewards, path, memory, report, fail)
+    return {
+        "images": len({item.sha256 for item in items}),
+        "prompts": len({item.prompt for item in items}),
+        "scores": str(path),
+        "rewards": [_summary(name, r, scored, items) for name, r in rewards.items()],
+        "published": {
+            name: _furthest(scored.of(name, items), scored.of(f"{name}{PUBLISHED}", items))
+            for name in rewards
+            if f"{name}{PUBLISHED}" in rewards
+        },
+        "unread": [str(error) for error in scored.unread.values()],
+    }
+
+
+@contextmanager
+def progress_bars(
+    console: Console, rewards: Iterable[str], total: int
+) -> Iterator[Callable[[str, int], None]]:
+    """A bar for each reward on a terminal, nothing anywhere else."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bars = {name: progress.add_task(name, total=total) for name in rewards}
+        yield lambda name, count: progress.update(bars[name], completed=count)
+
+
+def _furthest(ours: Sequence[float | None], theirs: Sequence[float | None]) -> float | None:
+    """Largest difference of two scores of one image, None if no image has both."""
+    pairs = zip(ours, theirs, strict=True)
+    gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+    return max(gaps, default=None)
+
+
+def _summary(name: str, reward: Reward, scored: Scored, items: Sequence[Item]) -> dict[str, Any]:
+    values = [score for score in scored.of(name, items) if score is not None]
+    return {
+        "reward": name,
+        "mean": float(np.mean(values)) if values else None,
+        "sd": float(np.std(values)) if values else None,
+        "min": min(values, default=None),
+        "max": max(values, default=None),
+        "scored": len(values),
+        "missing": len(items) - len(values),
+        "scale": reward.card.scale,
+        "signature": scored.signatures.get(name),
+        "failed": describe(error) if (error := scored.failed.get(name)) else None,
+    }
+
+
+def print_scores(summary: dict[str, Any], as_json: bool) -> bool:
+    """Print a summary of scores; returns whether every score is there."""
+    gaps = [row for row in summary["rewards"] if row["missing"]]
+    if as_json:
+        print_json(summary)
+        return not gaps
+    console = Console()
+    title = f"{summary['images']} images, {summary['prompts']} prompts"
+    columns = ("reward", "mean", "sd", "min", "max", "missing")
+    table = Table(*columns, title=title, title_justify="left")
+    for row in summary["rewards"]:
+        figures = ("-" if row[c] is None else f"{row[c]:.4f}" for c in columns[1:5])
+        table.add_row(row["reward"], *figures, str(row["missing"]))
+    console.print(table)
+    for row in summary["rewards"]:
+        if row["signature"]:
+            console.print(row["signature"], markup=False, highlight=False, soft_wrap=True)
+    console.print(f"scores of single images: {summary['scores']}", markup=False, soft_wrap=True)
+    for name, gap in summary["published"].items():
+        told = "no image has both" if gap is None else f"they differ by at most {gap:.1e}"
+        console.print(f"{name} and {name}{PUBLISHED}: {told}", markup=False, highlight=False)
+    for row in gaps:
+        why = row["failed"] or f"{row['missing']} scores are missing or not finite"
+        console.print(f"{row['reward']}: {why}", style="red", markup=False, soft_wrap=True)
+    for why in summary["unread"]:
+        console.print(why, style="red", markup=False, soft_wrap=True)
+    return not gaps
+
+
+def fetch_rewards(rewards: Sequence[str], settings: Scoring, console: Console) -> bool:
+    """Download (unless that is forbidden), verify and convert the files of rewards.
+
+    Returns whether all are there; what is wrong with a reward does not stop the others.
+    """
+    complete = True
+    for name in rewards:
+        reward = REWARDS.get(name)(weights=settings.weights.get(name), download=True)
+        try:
+            found = reward.files
+            reward.load()
+        except UserError as error:
+            complete = False
+            console.print(f"{name}: {error}", style="red", markup=False, soft_wrap=True)
+            continue
+        known = {file for source in reward.card.weights for file in source.sha256}
+        for file, path in found.paths.items():
+            how = "as pinned" if file in known and found.genuine else "recorded"
+            size = path.stat().st_size / 1e6
+            console.print(
+                f"{name}: {file} {size:.1f} MB sha256 {found.sha256[file]} {how}",
+                markup=False, soft_wrap=True, highlight=False,
+            )  # fmt: skip
+    return complete

@@ -1,0 +1,1 @@
+"""A spec made concrete, and run."""

@@ -1,0 +1,79 @@
+"""The main job: run what is missing of an experiment, and write its results."""
+
+import json
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.experiment.devices import check_devices, devices
+from bench.experiment.prepare import Experiment
+from bench.launch.local import Outcome, run_stages
+from bench.launch.progress import display
+from bench.results.analysis import Results
+from bench.results.files import MANIFEST, collect, make_plan, write_results
+from bench.results.manifest import make_manifest
+from bench.spec.model import Spec
+from bench.stages.kinds import ScoreStage, Stage
+from bench.stages.store import Store
+
+
+def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
+    """Stages that have to run, each after those it needs.
+
+    What a finished stage was made from is not made again: latents and networks may be cleared
+    away once the images they led to are there.
+    """
+    wanted: dict[str, Stage] = {}
+
+    def want(stage: Stage) -> None:
+        if stage.id in wanted or stage.done(store) is not None:
+            return
+        for need in stage.needs:
+            want(need)
+        wanted[stage.id] = stage
+
+    for stage in experiment.stages():
+        if isinstance(stage, ScoreStage):
+            want(stage)
+    order = {"latents": 0, "train": 1, "images": 2, "scores": 3}
+    return sorted(wanted.values(), key=lambda stage: order[stage.kind])
+
+
+def ablate(
+    experiment: Experiment, out: Path, workers: int, console: Console
+) -> tuple[Results, Outcome]:
+    """Run an experiment below ``out`` and write its results to ``out/<name>``.
+
+    Raises:
+        UserError: If the store is damaged, or nothing at all could be scored.
+    """
+    store = Store(out / "store")
+    todo = missing_stages(experiment, store)
+    outcome = Outcome()
+    if todo:
+        check_devices(experiment.spec)
+        with display(console, todo, experiment.spec.cost, workers) as shown:
+            outcome = run_stages(todo, store, workers, shown)
+    folder = out / experiment.spec.name
+    stale = bool(todo) or not _describes(folder / MANIFEST, experiment)
+    manifest = make_manifest(experiment, store) if stale else None
+    return (
+        write_results(folder, make_plan(experiment), collect(experiment, store), manifest),
+        outcome,
+    )
+
+
+def _describes(manifest: Path, experiment: Experiment) -> bool:
+    """Whether a manifest is there, and was written for this very spec."""
+    if not manifest.is_file():
+        return False
+    spec = experiment.spec.model_dump(mode="json")
+    return bool(json.loads(manifest.read_text())["spec"] == spec)
+
+
+def default_workers(spec: Spec) -> int:
+    """Cores this process may use; one worker where work goes to another device or is shared."""
+    if spec.training.processes > 1 or any(device != "cpu" for _, device in devices(spec)):
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,81 @@
+"""What an experiment would do: runs, stages, what is there already, and a guess at the time."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.experiment.prepare import Experiment
+from bench.experiment.run import missing_stages
+from bench.launch.progress import duration, expected_seconds
+from bench.stages.kinds import GenerateStage, Stage, TrainStage
+from bench.stages.store import Store
+from bench.terminal import print_json
+
+
+def print_plan(experiment: Experiment, out: Path, workers: int, as_json: bool) -> None:
+    """Print the stages of an experiment without running anything."""
+    store = Store(out / "store")
+    todo = missing_stages(experiment, store)
+    cost = experiment.spec.cost
+    seconds = sum(expected_seconds(stage, cost) for stage in todo) / workers
+    if todo:
+        seconds += cost.start
+    missing = {stage.id for stage in todo}
+    if as_json:
+        print_json(
+            {
+                "name": experiment.spec.name,
+                "stages": [
+                    {"kind": s.kind, "label": s.label, "id": s.id, "units": s.units,
+                     "state": "missing" if s.id in missing else "cached"}
+                    for s in experiment.stages()
+                ],
+                "prompts": len(experiment.prompts.items),
+                "repeated_prompts": experiment.prompts.repeated,
+                "workers": workers,
+                "estimated_seconds": round(seconds, 1),
+            }
+        )  # fmt: skip
+        return
+    console = Console()
+    console.print(_table(experiment, missing))
+    stages, prompts = experiment.stages(), experiment.prompts
+    if prompts.repeated:
+        console.print(f"{len(prompts.items)} prompts; {prompts.repeated} repeated ones left out")
+    console.print(
+        f"{len(stages)} stages, {len(stages) - len(todo)} cached, {len(todo)} to run; about "
+        f"{duration(seconds)} with {workers} worker(s), from the costs in the spec",
+        highlight=False,
+    )
+
+
+def _table(experiment: Experiment, missing: set[str]) -> Table:
+    table = Table(title=experiment.spec.title, title_justify="left", title_style="italic")
+    for name in ("arm", "seed", "run", "training", "images", "scores"):
+        table.add_column(name)
+    seen: set[str] = set()
+
+    def state(stage: Stage | None) -> str:
+        if stage is None:
+            return "-"
+        word = "missing" if stage.id in missing else "cached"
+        # Clearing away networks leaves images that are still good.
+        return f"{word} ({stage.units})"
+
+    for entry in experiment.sets:
+        images: GenerateStage = entry.images
+        train: TrainStage | None = images.train
+        scored = sum(stage.id not in missing for stage in entry.scores)
+        identity = train.config.run_id()[:12] if train else "-"
+        same = " (same run)" if train is not None and identity in seen else ""
+        seen.add(identity)
+        table.add_row(
+            entry.arm,
+            "-" if entry.seed is None else str(entry.seed),
+            identity + same,
+            state(train),
+            state(images),
+            f"{scored}/{len(entry.scores)} cached",
+        )
+    return table

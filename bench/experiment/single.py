@@ -1,0 +1,126 @@
+"""One stage on its own: train an arm, make images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.assets import folder_sha256, model_folder
+from bench.experiment.devices import check_devices
+from bench.experiment.prepare import prepare
+from bench.images.draw import generate
+from bench.spec.model import Generate, Overrides, load_spec, override, parse_spec
+from bench.spec.prompts import load_prompts
+from bench.stages.kinds import GenerateStage
+from bench.stages.store import Store
+from bench.stages.train import train
+from trainers.backbones import BACKBONES
+from trainers.backbones.base import ADAPTER_FILE
+from trainers.config import TrainConfig
+from trainers.conventions import unscaled_lr
+from trainers.errors import UserError
+from trainers.files import canonical_json, sha256_file, sha256_text, write_text
+from trainers.machine.processes import is_main, launched, share
+from trainers.metrics import StepMetrics
+
+
+def train_arm(
+    source: str, arm: str, seed: int, out: Path, console: Console, execution: Overrides
+) -> None:
+    """Train one arm of a spec into ``out``; of several processes the first one speaks.
+
+    Args:
+        source: Name or path of the spec.
+        arm: Name of the arm.
+        seed: Training seed.
+        out: Where network and log go.
+        console: Where progress is shown.
+        execution: Dotted keys of the spec to replace, none of them part of a run's identity.
+
+    Raises:
+        UserError: If the spec has no such arm.
+    """
+    whole = load_spec(source, seeds=(seed,)).model_dump()
+    spec = parse_spec(override(whole, execution), source)
+    console.quiet = not is_main()
+    experiment = prepare(spec)
+    check_devices(spec)
+    arms = {entry.name: entry for entry in experiment.matrix.arms}
+    if arm not in arms:
+        raise UserError(f"spec {source!r} has no arm {arm!r}: expected one of {', '.join(arms)}")
+    stage = next(s.images.train for s in experiment.sets if s.arm == arm)
+    assert stage is not None
+    store = Store(out / "store")
+    stage.latents.execute(store, lambda images: None)
+
+    processes = spec.training.processes if launched() == 1 else launched()
+    for line in announce(stage.config, processes):
+        console.print(line, highlight=False, soft_wrap=True)
+
+    def show(step: int, metrics: StepMetrics) -> None:
+        if step % 10 == 0 or step == stage.config.steps:
+            console.print(
+                f"step {step}/{stage.config.steps} loss {metrics.loss:.4f} "
+                f"accuracy {metrics.accuracy:.2f} margin {metrics.margin:+.2e}",
+                highlight=False,
+            )
+
+    train(stage, out, store, show)
+    console.print(f"run {stage.config.run_id()[:16]} is in {out}", highlight=False)
+
+
+def announce(config: TrainConfig, processes: int) -> Iterator[str]:
+    """What is often left implicit: how a batch is shared, the rate that is applied, and beta."""
+    own, rule = share(config.batch_size, config.accumulation, processes), config.optimizer
+    yield (
+        f"batch: {config.batch_size} pairs a step = {processes} process(es) x {own.parts} part(s) "
+        f"x {own.rows // own.parts} pairs"
+    )
+    yield (
+        f"learning rate: {rule.lr:g} is applied, {rule.schedule} after a warm-up of "
+        f"{rule.warmup_steps} steps; with --scale_lr it would be "
+        f"{unscaled_lr(rule.lr, config.batch_size):.6g}"
+    )
+    beta = getattr(config.objective, "beta", None)
+    if beta is not None:
+        yield f"beta: {beta:g}; bench convert --beta {beta:g} says what other sources call it"
+
+
+def generate_images(
+    base: str,
+    network: Path | None,
+    prompts: str,
+    limit: int | None,
+    settings: Generate,
+    out: Path,
+    console: Console,
+    backbone: str = "stable-diffusion",
+) -> None:
+    """Make the images of a prompt set.
+
+    Raises:
+        UserError: If a folder or the prompts are missing, ``out`` holds other images, or the
+            backbone is unknown or has other samplers.
+    """
+    folder = model_folder(base)
+    trained = None if network is None else _trained(network, BACKBONES.get(backbone).network_part)
+    stage = GenerateStage(
+        "images", settings, 0, load_prompts(prompts, limit).items, backbone, folder,
+        folder_sha256(folder), None,
+    )  # fmt: skip
+    identity, mark = sha256_text(canonical_json([stage.id, trained])), out / ".identity"
+    if mark.is_file() and mark.read_text() != identity:
+        raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
+    write_text(mark, identity)
+    generate(stage, network, out, lambda n: console.print(f"{n}/{stage.units} images"))
+
+
+def _trained(network: Path, part: str) -> str:
+    """sha256 of the network or adapter in the folder of a run."""
+    if (network / part).is_dir():
+        return folder_sha256(network / part)
+    if (network / ADAPTER_FILE).is_file():
+        return sha256_file(network / ADAPTER_FILE)
+    raise UserError(
+        f"expected a folder with a trained {part!r} in it, or {ADAPTER_FILE}, got {network}"
+    )

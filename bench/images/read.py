@@ -1,0 +1,196 @@
+"""Images to score and their prompts, wherever they lie."""
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from bench.images.folder import INDEX, read_index
+from trainers.errors import UserError
+from trainers.files import sha256_file
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tiff")
+IMAGE_COLUMNS, PROMPT_COLUMNS = ("image", "jpg", "png"), ("prompt", "caption", "text")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image with one prompt."""
+
+    prompt: str
+    k: int
+    """Number of this image among those of its prompt."""
+    name: str
+    """What a message calls it."""
+    sha256: str
+    """Hash of the encoded image."""
+    read: Callable[[], bytes]
+
+    def open(self) -> Image.Image:
+        """The decoded image.
+
+        Raises:
+            UserError: If it is damaged or no image.
+        """
+        try:
+            with Image.open(io.BytesIO(self.read())) as image:
+                image.load()
+                return image
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UserError(f"{self.name}: expected an image, got {error}") from error
+
+
+def read_items(source: Path, prompts: Path | None = None) -> list[Item]:
+    """The images of a folder or a parquet file with their prompts.
+
+    Args:
+        source: A folder, or a parquet file with a column of encoded images (``image``, ``jpg`` or
+            ``png``; bytes, or a struct with ``bytes`` as the ``datasets`` library writes it) and
+            one of prompts (``prompt``, ``caption`` or ``text``).
+        prompts: The prompts of a folder's images: jsonl or csv with ``file`` and ``prompt`` on each
+            line, or text with one prompt on a line for the images in order of name. An image may
+            have several lines. None takes the ``images.jsonl`` that ``bench generate`` writes.
+
+    Raises:
+        UserError: If something is missing or does not fit together.
+    """
+    if source.is_file():
+        if prompts is not None:
+            raise UserError(f"{source} holds its prompts itself: leave --prompts out")
+        return _numbered(_from_parquet(source))
+    if not source.is_dir():
+        raise UserError(f"no folder or parquet file {source}: give one that holds images")
+    if prompts is None:
+        return _from_index(source)
+    lines = _from_text(source, prompts) if prompts.suffix == ".txt" else _from_rows(prompts)
+    return _numbered(_from_files(source, lines, prompts))
+
+
+Found = tuple[str, str, str, Callable[[], bytes]]
+"""Prompt, name, sha256 and how to read the image."""
+
+
+def _numbered(found: Iterator[Found]) -> list[Item]:
+    counts: Counter[str] = Counter()
+    items: list[Item] = []
+    for prompt, name, sha256, read in found:
+        items.append(Item(prompt, counts[prompt], name, sha256, read))
+        counts[prompt] += 1
+    if not items:
+        raise UserError("expected images to score, got none")
+    return items
+
+
+def _from_index(folder: Path) -> list[Item]:
+    if not (folder / INDEX).is_file():
+        raise UserError(
+            f"{folder} has no {INDEX}: give the prompts of its images by --prompts, or a folder "
+            "that 'bench generate' wrote"
+        )
+    return [
+        Item(row["prompt"], row["k"], row["file"], row["sha256"], (folder / row["file"]).read_bytes)
+        for row in read_index(folder)
+    ]
+
+
+def _from_text(folder: Path, prompts: Path) -> list[tuple[str, str]]:
+    lines = _text(prompts).splitlines()
+    files = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    if len(lines) != len(files):
+        raise UserError(
+            f"{prompts}: expected one line for each of the {len(files)} images in {folder}, in "
+            f'order of their names, got {len(lines)}: use jsonl lines {{"file": ..., "prompt": '
+            "...}} to say which is whose"
+        )
+    return list(zip(files, lines, strict=True))
+
+
+def _from_rows(prompts: Path) -> list[tuple[str, str]]:
+    text = _text(prompts)
+    try:
+        rows: list[Any]
+        if prompts.suffix == ".csv":
+            rows = list(csv.DictReader(io.StringIO(text)))
+        else:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [(str(row["file"]), str(row["prompt"])) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f'{prompts}: expected jsonl lines {{"file": ..., "prompt": ...}}, a csv with these '
+            f"columns, or a .txt with one prompt on a line, got {type(error).__name__}: {error}"
+        ) from error
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"no file of prompts {path}")
+    return path.read_text()
+
+
+def _from_files(folder: Path, lines: list[tuple[str, str]], prompts: Path) -> Iterator[Found]:
+    root = folder.resolve()
+    hashes: dict[str, str] = {}
+    for name, prompt in lines:
+        path = folder / name
+        # Names are data: they must not lead anywhere else.
+        if not path.resolve().is_relative_to(root) or not path.is_file():
+            raise UserError(f"{prompts}: expected the name of a file in {folder}, got {name!r}")
+        if name not in hashes:
+            hashes[name] = sha256_file(path)
+        yield prompt, name, hashes[name], path.read_bytes
+
+
+def _from_parquet(path: Path) -> Iterator[Found]:
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: expected a parquet file or a folder, got {error}") from error
+    names = file.schema_arrow.names
+    image, prompt = (
+        next((c for c in wanted if c in names), None) for wanted in (IMAGE_COLUMNS, PROMPT_COLUMNS)
+    )
+    if image is None or prompt is None:
+        raise UserError(
+            f"{path}: expected a column {' or '.join(IMAGE_COLUMNS)} of encoded images and one "
+            f"{' or '.join(PROMPT_COLUMNS)}, got {', '.join(names)}"
+        )
+    read = _row_reader(file, image)
+    for group in range(file.num_row_groups):
+        prompts = file.read_row_group(group, columns=[prompt])[prompt].to_pylist()
+        for row, text in enumerate(prompts):
+            encoded = read(group, row)
+            name = f"{path.name} row group {group} row {row}"
+            digest = hashlib.sha256(encoded).hexdigest()
+            yield str(text), name, digest, _at(read, group, row)
+
+
+def _row_reader(file: pq.ParquetFile, column: str) -> Callable[[int, int], bytes]:
+    @lru_cache(maxsize=1)  # Rows are read in order, and a whole file may not fit into memory.
+    def group_of(group: int) -> pa.ChunkedArray:
+        return file.read_row_group(group, columns=[column])[column]
+
+    def read(group: int, row: int) -> bytes:
+        value = group_of(group)[row].as_py()
+        encoded = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(encoded, bytes):
+            raise UserError(
+                f"column {column!r}, row {row}: expected the bytes of an encoded image, got "
+                f"{type(encoded).__name__}"
+            )
+        return encoded
+
+    return read
+
+
+def _at(read: Callable[[int, int], bytes], group: int, row: int) -> Callable[[], bytes]:
+    return lambda: read(group, row)

@@ -1,0 +1,284 @@
+"""Scores of images by several rewards, in one parquet file that is also the cache of the job."""
+
+import math
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from bench.images.read import Item, read_items
+from bench.rewards import REWARDS
+from bench.rewards.base import Reward
+from bench.rewards.kit.shared import Shared
+from bench.spec.model import Scoring
+from trainers.errors import UserError
+from trainers.files import write_atomically
+
+if TYPE_CHECKING:
+    from bench.stages.kinds import Report, ScoreStage
+    from bench.stages.store import Store
+
+CHUNK = 32
+"""Distinct images that are decoded at a time."""
+SAVE_EVERY = 20.0
+"""Seconds of scoring that a killed process may lose."""
+SCORES = "scores.parquet"
+SCHEMA = pa.schema(
+    [
+        ("prompt", pa.string()),
+        ("k", pa.int32()),
+        ("image_sha256", pa.string()),
+        ("reward", pa.string()),
+        ("signature", pa.string()),
+        ("score", pa.float32()),
+    ]
+)
+Key = tuple[str, str, str]
+"""Signature, sha256 of the image, prompt: all that a score depends on."""
+
+
+@dataclass
+class Scored:
+    """What became of a job: finite scores, and why others are missing."""
+
+    scores: dict[Key, float]
+    signatures: dict[str, str] = field(default_factory=dict)
+    """By reward; one whose weights were not found has none."""
+    failed: dict[str, Exception] = field(default_factory=dict)
+    """Why a reward stopped, by its name."""
+    unread: dict[str, UserError] = field(default_factory=dict)
+    """Why an image could not be read, by its sha256."""
+    tell: Callable[[str, Exception], None] = lambda name, error: None
+    """Told at once when a reward stops."""
+
+    def of(self, reward: str, items: Sequence[Item]) -> list[float | None]:
+        """The score of each item, None where there is none."""
+        signature = self.signatures.get(reward, "")
+        return [self.scores.get((signature, item.sha256, item.prompt)) for item in items]
+
+    @contextmanager
+    def guard(self, name: str) -> Iterator[None]:
+        """Whatever goes wrong inside stops the reward called ``name`` alone, and is told."""
+        try:
+            yield
+        except Exception as error:
+            self.failed[name] = error
+            self.tell(name, error)
+
+
+def describe(error: Exception) -> str:
+    """One line for what stopped a reward."""
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or "out of memory" in text:
+        text += " (try a smaller --batch-size, --dtype bfloat16 or another --device)"
+    return text
+
+
+def make_reward(name: str, settings: Scoring, shared: Shared) -> Reward:
+    """A reward as a spec or a command line asks for it."""
+    reward = REWARDS.get(name)(
+        weights=settings.weights.get(name),
+        device=settings.device,
+        dtype=settings.dtype,
+        shared=shared,
+    )
+    if settings.batch_size is not None:
+        reward.batch_size = settings.batch_size
+    return reward
+
+
+def score_items(
+    items: Sequence[Item],
+    rewards: Mapping[str, Reward],
+    path: Path,
+    memory: int | None = None,
+    report: Callable[[str, int], None] = lambda name, count: None,
+    tell: Callable[[str, Exception], None] = lambda name, error: None,
+) -> Scored:
+    """Score every item by every reward into ``path``, except what is there already.
+
+    A reward that fails stops alone; what it has scored is kept. A score that is not finite is
+    written as null, and is tried again when the same job runs again.
+
+    Args:
+        items: Images with their prompts.
+        rewards: By name; models are loaded here.
+        path: The parquet file, in ``SCHEMA``. Rows of other images and rewards stay.
+        memory: Bytes that models may take at a time; rewards that do not fit together take turns.
+        report: Told the name of a reward and how many of its items it is through with.
+        tell: Told the name of a reward that stops, at once, and why.
+    """
+    old = _read(path)
+    job = Scored(_finite(old), tell=tell)
+    for name, reward in rewards.items():
+        with job.guard(name):
+            job.signatures[name] = reward.signature
+    saved = time.monotonic()
+    try:
+        for group in _passes({n: rewards[n] for n in job.signatures}, memory):
+            through = 0
+            for chunk in _chunks(items):
+                _score_chunk(job, chunk, group)
+                through += len(chunk)
+                for name in group:
+                    report(name, through)
+                if time.monotonic() - saved > SAVE_EVERY:
+                    _write(path, items, job, old)
+                    saved = time.monotonic()
+    finally:
+        _write(path, items, job, old)
+    return job
+
+
+def _passes(rewards: Mapping[str, Reward], memory: int | None) -> Iterator[dict[str, Reward]]:
+    """Groups of rewards whose models fit into memory together, those that share one adjacent."""
+    names: dict[Hashable, list[str]] = {}
+    for name, reward in rewards.items():
+        names.setdefault(reward.model_key, []).append(name)
+    group: dict[str, Reward] = {}
+    size = 0
+    for sharing in names.values():
+        more = max(rewards[name].memory for name in sharing)
+        if group and memory is not None and size + more > memory:
+            yield group
+            group, size = {}, 0
+        group |= {name: rewards[name] for name in sharing}
+        size += more
+    if group:
+        yield group
+
+
+def _chunks(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Items of ``CHUNK`` distinct images at a time, all those of an image together."""
+    by_image: dict[str, list[Item]] = {}
+    for item in items:
+        by_image.setdefault(item.sha256, []).append(item)
+    groups = list(by_image.values())
+    for start in range(0, len(groups), CHUNK):
+        yield [item for group in groups[start : start + CHUNK] for item in group]
+
+
+def _score_chunk(job: Scored, chunk: Sequence[Item], group: Mapping[str, Reward]) -> None:
+    images: dict[str, Image.Image] = {}
+    for name, reward in group.items():
+        if name in job.failed:
+            continue
+        todo = {(job.signatures[name], item.sha256, item.prompt): item for item in chunk}
+        todo = {key: item for key, item in todo.items() if key not in job.scores}
+        _open(job, todo.values(), images)
+        todo = {key: item for key, item in todo.items() if item.sha256 in images}
+        if not todo:
+            continue
+        with job.guard(name):
+            reward.load()
+            values = reward.score(
+                [images[item.sha256] for item in todo.values()],
+                [item.prompt for item in todo.values()],
+            )
+            pairs = zip(todo, values.tolist(), strict=True)
+            job.scores |= {key: value for key, value in pairs if math.isfinite(value)}
+
+
+def _open(job: Scored, items: Iterable[Item], images: dict[str, Image.Image]) -> None:
+    for item in items:
+        if item.sha256 not in images and item.sha256 not in job.unread:
+            try:
+                images[item.sha256] = item.open()
+            except UserError as error:
+                job.unread[item.sha256] = error
+
+
+def _read(path: Path) -> pa.Table:
+    """Scores of an earlier or interrupted job."""
+    if not path.is_file():
+        return SCHEMA.empty_table()
+    try:
+        return pq.read_table(path).cast(SCHEMA)
+    except (pa.ArrowInvalid, ValueError, OSError) as error:
+        raise UserError(
+            f"{path}: expected scores that this command has written, got {error}: move the file "
+            "away, or give another one by --out"
+        ) from error
+
+
+def _keys(table: pa.Table) -> list[Key]:
+    columns = (table[name].to_pylist() for name in ("signature", "image_sha256", "prompt"))
+    return list(zip(*columns, strict=True))
+
+
+def _finite(table: pa.Table) -> dict[Key, float]:
+    pairs = zip(_keys(table), table["score"].to_pylist(), strict=True)
+    return {key: score for key, score in pairs if score is not None}
+
+
+def _write(path: Path, items: Sequence[Item], job: Scored, old: pa.Table) -> None:
+    """Rows of this job in the order of rewards and items, then those of earlier ones."""
+    parts = []
+    for name, signature in job.signatures.items():
+        columns = {
+            "prompt": [item.prompt for item in items],
+            "k": [item.k for item in items],
+            "image_sha256": [item.sha256 for item in items],
+            "reward": [name] * len(items),
+            "signature": [signature] * len(items),
+            "score": job.of(name, items),
+        }
+        parts.append(pa.table(columns, schema=SCHEMA))
+    mine = {key for part in parts for key in _keys(part)}
+    parts.append(old.filter(pa.array([key not in mine for key in _keys(old)], pa.bool_())))
+    whole = pa.concat_tables(parts)
+    write_atomically(path, lambda part: pq.write_table(whole, part))
+
+
+def available_memory(device: str) -> int:
+    """Bytes that models may take: three quarters of what is free on a device."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0] * 3 // 4
+    return int(psutil.virtual_memory().available) * 3 // 4
+
+
+@cache
+def _worker_shared() -> Shared:
+    """What the scoring stages of a worker process share: models stay loaded between them."""
+    return Shared()
+
+
+@cache
+def _worker_reward(name: str, settings: str) -> Reward:
+    """A reward of a worker process: its files, gigabytes perhaps, are hashed once."""
+    return make_reward(name, Scoring.model_validate_json(settings), _worker_shared())
+
+
+def score_images(stage: "ScoreStage", folder: Path, store: "Store", report: "Report") -> None:
+    """Score every image of a stage's image set.
+
+    Raises:
+        UserError: If the reward is no longer the one that the stage was planned with, or an image
+            cannot be read.
+        Exception: Whatever the reward raises.
+    """
+    settings = stage.scoring
+    shared = _worker_shared()
+    shared.memory = shared.loaded + available_memory(settings.device)
+    reward = _worker_reward(stage.reward, settings.model_dump_json())
+    if reward.signature != stage.signature:
+        raise UserError(
+            f"reward {stage.reward!r} changed while the experiment ran: it was planned as "
+            f"{stage.signature}, and is now {reward.signature}; run the same command again"
+        )
+    items = read_items(stage.images.output(store))
+    job = score_items(
+        items, {stage.reward: reward}, folder / SCORES, None, lambda _, count: report(count)
+    )
+    for error in (*job.failed.values(), *job.unread.values()):
+        raise error

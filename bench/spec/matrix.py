@@ -1,0 +1,150 @@
+"""From a spec to arms, runs and the comparisons that were declared."""
+
+from dataclasses import dataclass
+from itertools import chain, combinations
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.spec.model import Overrides, Spec, override
+from trainers.config import TrainConfig
+from trainers.errors import UserError
+from trainers.registry import explain
+
+BASE = "base"
+CONTROL = "A/A"
+"""Name under which the second image set of each A/A pair is stored; the first is ``A/A'``."""
+RESERVED = (BASE, CONTROL, f"{CONTROL}'")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One configuration, trained once per seed."""
+
+    name: str
+    components: tuple[str, ...]
+    configs: dict[int, TrainConfig]
+    """By training seed."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference ``on - off`` that belongs to the declared family of tests."""
+
+    on: str
+    off: str
+    question: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Every arm of an experiment, and what is compared with what."""
+
+    arms: tuple[Arm, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def build_matrix(spec: Spec, base_sha256: str, data_sha256: str) -> Matrix:
+    """Resolve a spec.
+
+    Raises:
+        UserError: If a run's settings are not valid; the message names the arm.
+    """
+    fixed = {"backbone": spec.backbone, "base_sha256": base_sha256, "data_sha256": data_sha256}
+    changes = _changes(spec)
+    arms = tuple(
+        Arm(name, parts, {s: _config(name, spec, fixed, delta, s) for s in spec.seeds})
+        for name, (parts, delta) in changes.items()
+    )
+    return Matrix(arms, _comparisons(spec))
+
+
+def arm_name(objective: str, parts: tuple[str, ...]) -> str:
+    """``DPO``, ``DPO+A``, ``DPO+A+B``."""
+    return "+".join([objective, *parts])
+
+
+def _subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return list(chain.from_iterable(combinations(names, n) for n in range(len(names) + 1)))
+
+
+def _changes(spec: Spec) -> dict[str, tuple[tuple[str, ...], Overrides]]:
+    """What each arm changes in ``train``, in the order of the table."""
+    changes: dict[str, tuple[tuple[str, ...], Overrides]] = {}
+    for objective, delta in spec.objectives.items():
+        for parts in _subsets(tuple(spec.components)):
+            on = [spec.components[part].set for part in parts]
+            _refuse_overlap(parts, on)
+            merged = {k: v for part in (delta, *on) for k, v in part.items()}
+            _add(changes, arm_name(objective, parts), parts, merged)
+    for name, control in spec.controls.items():
+        if control.of not in changes:
+            raise UserError(
+                f"control {name!r} starts from an unknown arm {control.of!r}: known are "
+                f"{', '.join(changes)}"
+            )
+        _add(changes, name, (), {**changes[control.of][1], **control.set})
+    return changes
+
+
+def _add(
+    changes: dict[str, tuple[tuple[str, ...], Overrides]],
+    name: str,
+    parts: tuple[str, ...],
+    delta: Overrides,
+) -> None:
+    """Add an arm, unless its name is taken: scores are told apart by it."""
+    if name in changes or name in RESERVED:
+        raise UserError(f"two arms would be called {name!r}: rename an objective or a control")
+    changes[name] = (parts, delta)
+
+
+def _refuse_overlap(parts: tuple[str, ...], on: list[Overrides]) -> None:
+    """Two components that set the same key have no meaning together."""
+    for (first, a), (second, b) in combinations(zip(parts, on, strict=True), 2):
+        if shared := [x for x in a for y in b if _overlap(x, y)]:
+            raise UserError(
+                f"components {first!r} and {second!r} both set {shared[0]!r}: "
+                "make them objectives or controls instead"
+            )
+
+
+def _overlap(first: str, second: str) -> bool:
+    """Whether two dotted keys are one, or one leads into what the other replaces."""
+    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
+
+
+def _config(
+    name: str, spec: Spec, fixed: dict[str, str], delta: Overrides, seed: int
+) -> TrainConfig:
+    where = f"spec {spec.name!r}, arm {name!r}"
+    try:
+        values: dict[str, Any] = {**override(spec.train, delta), **fixed, "seed": seed}
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: train.{explain(error)}") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _comparisons(spec: Spec) -> tuple[Comparison, ...]:
+    """The declared family of tests.
+
+    Objective against base, every component added to every arm without it, all components against
+    none, and every control against its origin.
+    """
+    found: list[Comparison] = []
+    names = tuple(spec.components)
+    for objective in spec.objectives:
+        found.append(Comparison(objective, BASE, f"does {objective} beat the base model?"))
+        for parts in _subsets(names):
+            for name in (n for n in names if n not in parts):
+                more = tuple(n for n in names if n in parts or n == name)
+                on, off = arm_name(objective, more), arm_name(objective, parts)
+                found.append(Comparison(on, off, f"does {name} help {off}?"))
+        if len(names) > 1:
+            on = arm_name(objective, names)
+            found.append(Comparison(on, objective, f"do {' and '.join(names)} help {objective}?"))
+    for name, control in spec.controls.items():
+        found.append(Comparison(name, control.of, f"does {name} beat {control.of}?"))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Units of work with an identity."""

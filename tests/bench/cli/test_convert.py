@@ -1,0 +1,40 @@
+"""Numbers of other sources, as a user asks for them."""
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli import app
+from bench.cli.convert import convert_beta, convert_lr
+from trainers.errors import UserError
+
+
+def test_beta_of_diffusers_script_is_twice_as_large_here() -> None:
+    lines = convert_beta(2500, "diffusers sd script", "4x64x64")
+    assert lines[0].startswith("objective.beta: 5000 ")
+    # Sums over 4 x 64 x 64 elements: 5000 / 16384.
+    assert any(line.split()[0] == "0.305176" and "eq. 46" in line for line in lines)
+
+
+def test_scaled_rate_of_the_public_launcher() -> None:
+    assert convert_lr(1e-8, 2048).startswith("optimizer.lr: 2.048e-05 ")
+
+
+def test_on_the_command_line() -> None:
+    done = CliRunner().invoke(
+        app, ["convert", "--beta", "5000", "--lr", "1e-8", "--batch-size", "64"]
+    )
+    assert done.exit_code == 0
+    assert "objective.beta: 5000" in done.stdout and "optimizer.lr: 6.4e-07" in done.stdout
+
+
+@pytest.mark.parametrize("latent", ["64", "4x64", "4x0x64", "axbxc"])
+def test_a_shape_that_is_none(latent: str) -> None:
+    with pytest.raises(UserError, match="expected a shape such as 4x64x64"):
+        convert_beta(1.0, "diffusion-dpo code", latent)
+
+
+def test_what_is_missing() -> None:
+    with pytest.raises(UserError, match="needs --batch-size"):
+        convert_lr(1e-8, None)
+    with pytest.raises(UserError, match="known are diffusion-dpo code"):
+        convert_beta(1.0, "nobody", "4x64x64")

@@ -1,0 +1,204 @@
+"""Paired images: what an image depends on, and what it does not."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from bench.assets import folder_sha256, model_folder
+from bench.experiment.single import generate_images
+from bench.images.draw import generate, image_generator
+from bench.images.folder import INDEX, image_name, read_index
+from bench.spec.model import Generate
+from bench.spec.prompts import load_prompts
+from bench.stages.kinds import GenerateStage
+from trainers.errors import UserError
+from trainers.files import sha256_file
+
+PROMPTS = load_prompts("mini-dev", 5).items
+TOLERANCE = 2
+"""Levels of 255. Sums in another order differ in the last bits, and a pixel may round the other
+way; a tensor of another noise would differ by tens."""
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Make images of the base model with 2 steps, and give their folder."""
+    base = model_folder("mini-sd")
+    sha256 = folder_sha256(base)
+
+    def run(
+        prompts: Iterable[tuple[str, str]] = PROMPTS,
+        folder: Path | None = None,
+        first: int = 0,
+        network: Path | None = None,
+        report: Callable[[int], None] = lambda _: None,
+        **settings: Any,
+    ) -> Path:
+        folder = folder or tmp_path_factory.mktemp("images")
+        chosen = Generate(**({"steps": 2, "guidance": 4.0, "batch_size": 2} | settings))
+        stage = GenerateStage(
+            "images", chosen, first, tuple(prompts), "stable-diffusion", base, sha256, None
+        )
+        torch.set_num_threads(1)
+        generate(stage, network, folder, report)
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make: Make) -> Path:
+    return make()
+
+
+def pixels(folder: Path, prompt: str, k: int = 0) -> NDArray[np.int16]:
+    with Image.open(folder / image_name(prompt, k)) as image:
+        return np.asarray(image).astype(np.int16)
+
+
+def distance(first: Path, second: Path, prompts: Iterable[tuple[str, str]], k: int = 0) -> int:
+    """The largest difference of a pixel."""
+    found = [np.abs(pixels(first, p, k) - pixels(second, p, k)).max() for _, p in prompts]
+    return int(max(found))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5])
+def test_the_batch_size_changes_no_image(make: Make, undisturbed: Path, batch_size: int) -> None:
+    assert distance(make(batch_size=batch_size), undisturbed, PROMPTS) <= TOLERANCE
+
+
+def test_the_other_prompts_change_no_image(make: Make, undisturbed: Path) -> None:
+    few = [PROMPTS[4], PROMPTS[1], PROMPTS[2]]
+    assert distance(make(few, batch_size=3), undisturbed, few) <= TOLERANCE
+
+
+def test_prompts_guidance_and_seed_change_an_image(make: Make, undisturbed: Path) -> None:
+    # The distances above would be small for any prompt if the model drew nothing.
+    (_, one), (_, two) = PROMPTS[:2]
+    assert np.abs(pixels(undisturbed, one) - pixels(undisturbed, two)).max() > 10 * TOLERANCE
+    first = PROMPTS[:1]
+    assert distance(make(first, guidance=1.0), undisturbed, first) > TOLERANCE
+    assert distance(make(first, seed=1), undisturbed, first) > 10 * TOLERANCE
+
+
+def test_the_index_names_every_image_with_its_hash(make: Make) -> None:
+    counts: list[int] = []
+    folder = make(PROMPTS[:3], images_per_prompt=2, first=4, report=counts.append)
+    rows = read_index(folder)
+    assert [(r["prompt"], r["k"]) for r in rows] == [(p, k) for _, p in PROMPTS[:3] for k in (4, 5)]
+    assert all(sha256_file(folder / row["file"]) == row["sha256"] for row in rows)
+    assert sorted(p.name for p in folder.iterdir()) == sorted([INDEX, *(r["file"] for r in rows)])
+    assert len({row["sha256"] for row in rows}) == 6
+    assert counts == [2, 4, 6]
+
+
+@pytest.fixture
+def noises(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The initial noises of every image, in the order in which they are made."""
+    seen: list[torch.Tensor] = []
+    real = StableDiffusionPipeline.prepare_latents
+
+    def spy(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        latents: torch.Tensor = real(self, *args, **kwargs)
+        seen.extend(latents.clone())
+        return latents
+
+    monkeypatch.setattr(StableDiffusionPipeline, "prepare_latents", spy)
+    return seen
+
+
+def test_noise_is_shared_by_models_and_not_by_indices(
+    make: Make, noises: list[torch.Tensor], tmp_path: Path
+) -> None:
+    other = UNet2DConditionModel.from_pretrained(model_folder("mini-sd") / "unet")
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(0.9)
+    other.save_pretrained(tmp_path / "unet")
+    two = PROMPTS[:2]
+    base = make(two, images_per_prompt=2)
+    trained = make(two, images_per_prompt=2, network=tmp_path, batch_size=4)
+    further = make(two, first=2)
+    of_base, of_trained, of_further = noises[:4], noises[4:8], noises[8:]
+    assert all(torch.equal(a, b) for a, b in zip(of_base, of_trained, strict=True))
+    different = [*of_base, *of_further]
+    assert len(different) == 6
+    for i, a in enumerate(different):
+        assert not any(torch.equal(a, b) for b in different[:i])
+        assert abs(float(a.std()) - 1) < 0.3
+    assert distance(base, trained, two) > TOLERANCE  # The network was in use,
+    assert not (further / image_name(two[0][1], 0)).exists()  # and indices are told apart.
+
+
+def test_noise_depends_on_seed_prompt_and_index_alone() -> None:
+    def draw(seed: int, prompt: str, index: int) -> tuple[float, ...]:
+        noise = torch.randn(4, generator=image_generator(seed, prompt, index))
+        return tuple(noise.tolist())
+
+    keys = [(s, p, i) for s in (0, 1) for p in ("a", "b") for i in (0, 1, 10)]
+    assert len({draw(*key) for key in keys}) == len(keys)
+    assert draw(0, "a", 1) == draw(0, "a", 1)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["../../etc/passwd", "a/b\\c", "nul\0byte", "line\nbreak", "x" * 9999, "", "é 🐈", "."],
+)
+def test_file_names_are_safe_for_any_prompt(prompt: str) -> None:
+    assert re.fullmatch(r"[0-9a-f]{16}_7\.png", image_name(prompt, 7))
+
+
+def test_file_names_tell_prompts_apart() -> None:
+    names = {image_name(p, k) for p in ("a cat", "a  cat", "A cat", "a cat ") for k in (0, 1)}
+    assert len(names) == 8
+
+
+def test_a_resumed_set_has_the_same_bytes(make: Make, undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "resumed"
+    shutil.copytree(undisturbed, folder)
+    (folder / INDEX).unlink()
+    # Batches of 2: the last batch is lost, and half of the first.
+    lost = [PROMPTS[4][1], PROMPTS[1][1]]
+    kept = folder / image_name(PROMPTS[2][1], 0)
+    for prompt in lost:
+        (folder / image_name(prompt, 0)).unlink()
+    made_at = kept.stat().st_mtime_ns
+    make(folder=folder)
+    assert kept.stat().st_mtime_ns == made_at
+    for path in undisturbed.iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+def test_a_folder_of_images_is_taken_up_only_with_the_same_settings(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = Generate(steps=1, guidance=1.0)
+    generate_images("mini-sd", None, "mini-dev", 1, settings, out, quiet())
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    generate_images("mini-sd", None, "mini-dev", 1, settings, out, quiet())
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    other = settings.model_copy(update={"seed": 1})
+    with pytest.raises(UserError, match="holds images of other settings"):
+        generate_images("mini-sd", None, "mini-dev", 1, other, out, quiet())
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_a_network_without_a_unet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected a folder with a trained 'unet' in it"):
+        generate_images("mini-sd", tmp_path, "mini-dev", 1, Generate(), tmp_path / "out", quiet())
+    assert not (tmp_path / "out").exists()

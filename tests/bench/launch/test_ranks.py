@@ -1,0 +1,287 @@
+"""Several processes train the same run: one batch, one gate, one set of files."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from bench.experiment.prepare import prepare
+from bench.experiment.single import announce
+from bench.spec.model import override, parse_spec
+from bench.stages.kinds import TrainStage
+from bench.stages.store import Store
+from bench.stages.train import train
+from trainers.core import CHECKPOINT, METRICS
+from trainers.errors import UserError
+from trainers.machine.processes import joined, share
+from trainers.machine.sharding import check_shardable, sharding_of
+from trainers.metrics import StepMetrics
+
+GATED = {"name": "hard-copy", "tau": 1, "subset": 4, "delta": 0.0015}
+FSDP = {
+    "distributed_type": "FSDP",
+    "fsdp_config": {"fsdp_version": 2, "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP"},
+    "mixed_precision": "no",
+    "num_machines": 1,
+    "num_processes": 2,
+}
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+Files = dict[str, bytes]
+Make = Callable[..., TrainStage]
+
+
+def on_every_step(step: int, metrics: StepMetrics) -> None:
+    """Nobody listens."""
+
+
+class Interrupted(Exception):
+    """Stands for anything that ends a run."""
+
+
+def stop_at(last: int) -> Callable[[int, StepMetrics], None]:
+    def on_step(step: int, metrics: StepMetrics) -> None:
+        if step >= last:
+            raise Interrupted
+
+    return on_step
+
+
+def files(folder: Path) -> Files:
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def steps(found: Files) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in found[METRICS].splitlines()]
+
+
+def agree(one: Files, other: Files, folder: Path, weights: str = WEIGHTS) -> None:
+    """Every figure of every step, and all weights, to rounding; and what the gate did, exactly.
+
+    AdamW divides by the size of a gradient: where that is next to nothing, so is what is left of
+    it, and a weight may differ by some hundredth of a step of its learning rate, 2e-4.
+    """
+    assert one.keys() == other.keys()
+    assert len(steps(one)) == len(steps(other))
+    for a, b in zip(steps(one), steps(other), strict=True):
+        assert a.pop("reference_action") == b.pop("reference_action")
+        assert a.pop("timestep_deciles") == b.pop("timestep_deciles")
+        assert (a["divergence"] is None) == (b["divergence"] is None)
+        for name in a:
+            assert a[name] is None or a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-6), name
+    tensors = []
+    for name, found in (("one", one), ("other", other)):
+        path = folder / f"{name}.safetensors"
+        path.write_bytes(found[weights])
+        tensors.append(load_file(path))
+    for name, tensor in tensors[0].items():
+        torch.testing.assert_close(tensors[1][name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def make(store: Store, tiny_experiment: Callable[[], dict[str, Any]]) -> Make:
+    """A training run of 6 steps in two parts each, over 24 pairs; keys of ``train`` changed."""
+
+    def stage(processes: int, **changes: Any) -> TrainStage:
+        train = {"data.subset": 24, "steps": 6, "batch_size": 8, "reference": GATED, **changes}
+        raw = override(tiny_experiment(), {"train.data": {}, "train.ema": {"decay": 0.5}})
+        raw = override(raw, {f"train.{key}": value for key, value in train.items()})
+        raw |= {"components": {}, "training": {"processes": processes, "checkpoint_every": 2}}
+        found = prepare(parse_spec(raw, "tiny")).sets[1].images.train
+        assert found is not None
+        found.latents.execute(store, lambda images: None)
+        return found
+
+    return stage
+
+
+@pytest.fixture(scope="module")
+def run(make: Make, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Files]:
+    """What a run leaves."""
+
+    def leave(processes: int, **changes: Any) -> Files:
+        folder = tmp_path_factory.mktemp("run")
+        train(make(processes, **changes), folder, store, on_every_step)
+        return files(folder)
+
+    return leave
+
+
+@pytest.fixture(scope="module")
+def alone(run: Callable[..., Files]) -> Files:
+    return run(1)
+
+
+@pytest.fixture(scope="module")
+def together(run: Callable[..., Files]) -> Files:
+    return run(2)
+
+
+def test_two_processes_train_the_run_of_one(alone: Files, together: Files, tmp_path: Path) -> None:
+    assert {step["reference_action"] for step in steps(alone)} == {"update", "freeze", "none"}
+    agree(alone, together, tmp_path)
+
+
+def test_parts_that_add_up_alike_leave_the_same_bytes(run: Callable[..., Files]) -> None:
+    """Two processes with a part each add the same two gradients as one process with two parts."""
+    assert run(2, accumulation=2) == run(1, accumulation=2)
+
+
+def test_adapters_in_two_processes(run: Callable[..., Files], tmp_path: Path) -> None:
+    lora = {"weights": {"name": "lora", "rank": 2}, "optimizer": {"lr": 1e-2}}
+    agree(run(1, **lora), run(2, **lora), tmp_path, "pytorch_lora_weights.safetensors")
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_stopped_run_goes_on_exactly_in_every_process(
+    sharded: bool,
+    make: Make,
+    run: Callable[..., Files],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The same bytes as the undisturbed run of as many processes; with FSDP, too."""
+    if sharded:
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+        monkeypatch.setenv("FSDP_VERSION", "2")
+    long = {"steps": 10 if sharded else 16, "batch_size": 2}
+    resumed: list[int] = []
+    with pytest.raises(Interrupted):
+        train(make(2, **long), tmp_path, store, stop_at(3))
+    assert (tmp_path / CHECKPOINT).is_file()
+    train(make(2, **long), tmp_path, store, lambda step, _: resumed.append(step))
+    assert resumed == list(range(resumed[0], long["steps"] + 1))
+    assert resumed[0] in range(3, long["steps"], 2)
+    assert files(tmp_path) == run(2, **long)
+
+
+def launch(folder: Path, config: Mapping[str, Any], spec: Mapping[str, Any]) -> Files:
+    """``accelerate launch -m bench train`` with a configuration file."""
+    (folder / "accelerate.yaml").write_text(yaml.safe_dump(dict(config)))
+    (folder / "spec.yaml").write_text(yaml.safe_dump(dict(spec)))
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch",
+        "--config_file", "accelerate.yaml", "--main_process_port", "0",
+        "-m", "bench", "train", "DPO", "--spec", "spec.yaml", "--out", "out",
+    ]  # fmt: skip
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("batch: 8 pairs a step = 2 process(es) x 1 part(s) x 4 pairs") == 1
+    return {name: data for name, data in files(folder / "out").items() if "store/" not in name}
+
+
+@pytest.fixture(scope="module")
+def launched(
+    make: Make, tiny_experiment: Callable[[], dict[str, Any]]
+) -> Callable[[Path, Mapping[str, Any]], Files]:
+    """The run of :func:`make` started by a launcher."""
+
+    def start(folder: Path, config: Mapping[str, Any]) -> Files:
+        stage = make(1)
+        train = stage.config.model_dump(mode="json")
+        for derived in ("backbone", "base_sha256", "data_sha256", "seed"):
+            del train[derived]
+        return launch(folder, config, tiny_experiment() | {"train": train, "components": {}})
+
+    return start
+
+
+def test_accelerate_launches_the_same_run(
+    launched: Callable[..., Files], together: Files, tmp_path: Path
+) -> None:
+    plain = {k: v for k, v in FSDP.items() if k != "fsdp_config"}
+    assert launched(tmp_path, plain | {"distributed_type": "MULTI_GPU"}) == together
+
+
+def test_accelerate_shards_the_weights(
+    launched: Callable[..., Files], alone: Files, tmp_path: Path
+) -> None:
+    agree(alone, launched(tmp_path, FSDP), tmp_path)
+
+
+def test_a_fault_of_the_run_is_the_fault_of_all(make: Make, store: Store, tmp_path: Path) -> None:
+    """No process waits for ever for one that has stopped."""
+    stage = make(2, **{"optimizer": {"lr": 1e30}, "reference": {"name": "frozen"}})
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        train(stage, tmp_path, store, on_every_step)
+
+
+def test_batches_that_cannot_be_shared(make: Make) -> None:
+    assert (share(2048, 512, 16).rows, share(2048, 512, 16).parts) == (128, 32)
+    assert (share(48, 3, 2).rows, share(48, 3, 2).parts) == (24, 2)
+    with pytest.raises(UserError, match="cannot be cut into 3 equal parts"):
+        share(8, 3, 1)
+    with pytest.raises(UserError, match="choose a batch_size that 3 divides"):
+        make(3)
+
+
+def test_what_is_announced(make: Make) -> None:
+    lines = list(announce(make(1, accumulation=4, optimizer={"lr": 8e-4}).config, 2))
+    assert lines[0] == "batch: 8 pairs a step = 2 process(es) x 2 part(s) x 2 pairs"
+    assert "0.0008 is applied" in lines[1] and lines[1].endswith(
+        "with --scale_lr it would be 0.0001"
+    )
+    assert "bench convert --beta 5000" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "choose FSDP with fsdp_version 2"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "fsdp_version 1: set it to 2"),
+        (
+            {"ACCELERATE_USE_FSDP": "true", "FSDP_ACTIVATION_CHECKPOINTING": "true"},
+            "train.gradient_checkpointing",
+        ),
+    ],
+)
+def test_configurations_of_accelerate_that_are_refused(
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sharding_of("cpu") is None
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        sharding_of("cpu")
+
+
+def test_accelerate_does_not_decide_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(UserError, match="the run decides"), joined("cpu", "float16"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": {"name": "lora"}}, "adapter is small"),
+        ({"optimizer": {"name": "adafactor", "lr": 1e-5}}, "only 'adamw'"),
+        ({"precision": "float16"}, "take 'bfloat16'"),
+        ({"channels_last": True}, "channels_last"),
+        ({"compile": True}, "compile"),
+    ],
+)
+def test_what_fsdp_cannot_do(make: Make, changes: dict[str, Any], message: str) -> None:
+    check_shardable(make(1).config)
+    with pytest.raises(UserError, match=message):
+        check_shardable(make(1, **changes).config)

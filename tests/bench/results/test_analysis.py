@@ -1,0 +1,339 @@
+"""From made-up scores to results: the right arms are subtracted, and nothing is made up."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from bench import stats
+from bench.results.analysis import ArmPlan, Contrast, Plan, Results, analyse
+
+MakePlan = Callable[..., Plan]
+MakeScores = Callable[..., pd.DataFrame]
+EFFECTS = {"DPO": 0.25, "DPO+A": 0.625}
+
+
+def contrast(results: Results, number: int, reward: str = "truth") -> Contrast:
+    found = results.comparisons[number].contrasts[reward]
+    assert found is not None
+    return found
+
+
+def matrix(scores: pd.DataFrame, arm: str, reward: str = "truth") -> NDArray[np.float64]:
+    """Scores ``[S, P]`` of an arm with one image per prompt."""
+    rows = scores[(scores["arm"] == arm) & (scores["reward"] == reward)]
+    rows = rows.assign(train_seed=rows["train_seed"].fillna(-1))
+    table = rows.pivot(index="train_seed", columns="prompt_id", values="score")
+    return table.to_numpy(np.float64)
+
+
+def where(scores: pd.DataFrame, **columns: Any) -> "pd.Series[bool]":
+    found = pd.Series(True, index=scores.index)
+    for column, value in columns.items():
+        found &= scores[column] == value
+    return found
+
+
+def test_known_differences_are_recovered(make_plan: MakePlan, make_scores: MakeScores) -> None:
+    results = analyse(make_scores(make_plan(), EFFECTS), make_plan())
+    for number, expected in enumerate((0.25, 0.375)):
+        found = contrast(results, number).interval
+        assert (found.mean, found.low, found.high) == (expected, expected, expected)
+        assert (found.n_seeds, found.n_prompts, found.n_missing) == (3, 20, 0)
+        assert contrast(results, number).seed_effects == (expected,) * 3
+        assert contrast(results, number).wins.wins == 60
+        assert results.comparisons[number].verdict == "helps"
+    assert results.missing == {"truth": 0, "flaws": 0}
+    assert results.expected == (1 + 3 + 3 + 3 + 3) * 20
+
+
+def test_noisy_differences_are_those_of_the_table(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_plan(), EFFECTS, noise=0.2)
+    results = analyse(scores, make_plan())
+    on, off, base = (matrix(scores, a) for a in ("DPO+A", "DPO", "base"))
+    assert base.shape == (1, 20)
+    for number, d in enumerate((off - base, on - off)):
+        found = contrast(results, number)
+        assert found.interval == stats.crossed_interval(d)
+        assert found.interval.mean == pytest.approx(d.mean(), abs=1e-12)
+        assert found.seed_effects == pytest.approx(tuple(d.mean(axis=1)))
+        assert found.wins.wins == (d > 0).sum()
+        assert found.wins.losses == (d < 0).sum()
+        assert found.dz == pytest.approx(d.mean() / d.std(ddof=1))
+        assert found.bootstrap is not None
+        assert found.bootstrap[0] < d.mean() < found.bootstrap[1]
+    mean = results.means["DPO+A"]["truth"]
+    assert isinstance(mean, stats.Interval)
+    assert mean.mean == pytest.approx(on.mean())
+
+
+def test_every_trained_arm_is_held_against_the_base_model(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_plan(), EFFECTS, noise=0.2)
+    results = analyse(scores, make_plan())
+    assert list(results.against_base) == ["DPO", "DPO+A"]
+    found = results.against_base["DPO+A"]
+    assert found is not None
+    assert found.interval == stats.crossed_interval(
+        matrix(scores, "DPO+A") - matrix(scores, "base")
+    )
+
+
+def test_only_the_primary_reward_has_a_bootstrap(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    results = analyse(make_scores(make_plan(), EFFECTS, noise=0.2), make_plan())
+    assert contrast(results, 0, "flaws").bootstrap is None
+
+
+def test_a_lower_direction_flips_the_sign(make_plan: MakePlan, make_scores: MakeScores) -> None:
+    results = analyse(make_scores(make_plan(), {"DPO": -0.25, "DPO+A": -0.25}), make_plan())
+    assert contrast(results, 0, "truth").interval.mean == -0.25
+    assert contrast(results, 0, "flaws").interval.mean == 0.25
+    assert contrast(results, 0, "truth").wins.losses == 60
+    assert contrast(results, 0, "flaws").wins.wins == 60
+    assert results.comparisons[0].verdict == "hurts"
+    # Means are shown as they were scored.
+    means = results.means
+    for reward in ("truth", "flaws"):
+        on, off = means["DPO"][reward], means["base"][reward]
+        assert isinstance(on, stats.Interval)
+        assert isinstance(off, stats.Interval)
+        assert on.mean - off.mean == pytest.approx(-0.25)
+
+
+def test_a_missing_score_leaves_as_a_pair(make_plan: MakePlan, make_scores: MakeScores) -> None:
+    plan = make_plan(prompts=tuple(f"p{n:02d}" for n in range(40)))
+    scores = make_scores(plan, EFFECTS, noise=0.1)
+    full = scores.copy()
+    lost = where(scores, arm="DPO+A", train_seed=1, prompt_id="p07", reward="truth")
+    scores.loc[lost, "score"] = np.nan
+    # What stands opposite, and the rest of the prompt, must have no weight any more.
+    for arm in ("DPO+A", "DPO"):
+        rest = where(scores, arm=arm, prompt_id="p07", reward="truth") & ~lost
+        scores.loc[rest, "score"] = 1e6
+    results = analyse(scores, plan)
+    assert results.missing == {"truth": 1, "flaws": 0}
+    found = contrast(results, 1).interval
+    d = matrix(full, "DPO+A") - matrix(full, "DPO")
+    assert found.mean == pytest.approx(np.delete(d, 7, axis=1).mean())
+    assert (found.n_missing, found.n_prompts, found.dropped_prompts) == (1, 39, 1)
+    assert results.comparisons[1].verdict == "helps"  # 1 of 120 is less than 1 %.
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, None])
+def test_more_than_one_percent_missing_blocks(
+    make_plan: MakePlan, make_scores: MakeScores, value: float | None
+) -> None:
+    scores = make_scores(make_plan(), EFFECTS, noise=0.1)
+    scores.loc[where(scores, arm="DPO+A", train_seed=1, prompt_id="p07"), "score"] = value
+    results = analyse(scores, make_plan())
+    assert results.missing == {"truth": 1, "flaws": 1}
+    blocked = results.comparisons[1]
+    assert blocked.verdict == "blocked"
+    assert blocked.reason == "1.7% of the pairs are missing, above 1 %"
+    assert results.comparisons[0].verdict == "helps"  # 1 of 60, and only in this arm.
+
+
+def test_a_row_that_is_not_there_is_missing(make_plan: MakePlan, make_scores: MakeScores) -> None:
+    scores = make_scores(make_plan(), EFFECTS, noise=0.1)
+    lost = where(scores, arm="DPO", train_seed=2, prompt_id="p00", reward="truth")
+    results = analyse(scores[~lost], make_plan())
+    assert results.missing == {"truth": 1, "flaws": 0}
+    assert [c.verdict for c in results.comparisons] == ["blocked", "blocked"]
+
+
+def test_a_base_image_is_missing_opposite_every_seed(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    plan = make_plan(prompts=tuple(f"p{n:03d}" for n in range(120)))
+    scores = make_scores(plan, EFFECTS, noise=0.1)
+    scores.loc[where(scores, arm="base", prompt_id="p003", reward="truth"), "score"] = np.nan
+    results = analyse(scores, plan)
+    assert results.missing["truth"] == 1
+    assert contrast(results, 0).interval.n_missing == 3
+    assert contrast(results, 0).interval.n_prompts == 119
+    assert contrast(results, 1).interval.n_prompts == 120
+
+
+def test_images_of_a_cell_are_averaged_over_complete_pairs(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    plan = make_plan(images_per_prompt=2, prompts=tuple(f"p{n:03d}" for n in range(120)))
+    scores = make_scores(plan, EFFECTS, noise=0.1)
+    cell = {"train_seed": 0, "prompt_id": "p000", "reward": "truth"}
+    scores.loc[where(scores, arm="DPO+A", k=0, **cell), "score"] = np.nan
+    scores.loc[where(scores, arm="DPO", k=0, **cell), "score"] = 1e6
+    found = contrast(analyse(scores, plan), 1)
+    assert found.interval.n_missing == 0
+    assert found.wins.n_missing == 1
+    on, off = (
+        scores[where(scores, arm=arm, k=1, **cell)]["score"].item() for arm in ("DPO+A", "DPO")
+    )
+    rows = scores[(scores["reward"] == "truth") & ~where(scores, **cell)]
+    wide = {a: rows[rows["arm"] == a]["score"].to_numpy(float) for a in ("DPO+A", "DPO")}
+    others = (wide["DPO+A"] - wide["DPO"]).reshape(-1, 2).mean(axis=1)
+    assert found.interval.mean == pytest.approx((others.sum() + on - off) / (3 * 120))
+
+
+def test_missing_images_block_though_every_cell_is_there(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    plan = make_plan(images_per_prompt=2)
+    scores = make_scores(plan, EFFECTS, noise=0.1)
+    lost = where(scores, arm="DPO+A", k=1, reward="truth") & scores["prompt_id"].isin(["p01"])
+    scores.loc[lost, "score"] = np.nan
+    results = analyse(scores, plan)
+    assert contrast(results, 1).interval.n_missing == 0
+    assert results.comparisons[1].verdict == "blocked"
+    assert results.comparisons[1].reason == "2.5% of the pairs are missing, above 1 %"
+
+
+def test_indices_of_the_control_are_folded_to_its_images(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    plan = make_plan(images_per_prompt=2)
+    scores = make_scores(plan, EFFECTS, noise=0.1)
+    before = analyse(scores, plan)
+    control = scores["arm"].str.startswith("A/A")
+    scores.loc[control, "k"] += 2 * (1 + scores.loc[control, "train_seed"].astype(int))
+    assert analyse(scores, plan) == before
+
+
+def test_scores_that_are_close_are_ties(make_plan: MakePlan, make_scores: MakeScores) -> None:
+    scores = make_scores(make_plan(), {"DPO": 0.0625, "DPO+A": 0.5})
+    closest = analyse(scores, make_plan(tie=0.0625))
+    wins = contrast(closest, 0).wins
+    assert (wins.wins, wins.ties, wins.losses, wins.rate) == (0, 60, 0, 0.5)
+    assert contrast(closest, 1).wins.wins == 60
+    assert contrast(analyse(scores, make_plan(tie=0.0624)), 0).wins.wins == 60
+
+
+def test_the_control_gives_the_smallest_effect_of_interest(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_plan(), EFFECTS, noise=0.2)
+    results = analyse(scores, make_plan())
+    d = matrix(scores, "A/A") - matrix(scores, "A/A'")
+    assert results.control["truth"] == stats.crossed_interval(d)
+    assert results.delta0 == stats.noise_floor(stats.crossed_interval(d))
+    assert analyse(scores, make_plan(delta0=0.5)).delta0 == 0.5
+
+
+def test_a_control_of_one_pair_gives_none(make_plan: MakePlan, make_scores: MakeScores) -> None:
+    scores = make_scores(make_plan(), EFFECTS, noise=0.2)
+    lost = scores["arm"].eq("A/A") & scores["train_seed"].gt(0)
+    results = analyse(scores[~lost], make_plan())
+    assert results.delta0 is None
+    assert {(c.verdict, c.reason) for c in results.comparisons} == {
+        ("blocked", "the A/A control has too few complete pairs")
+    }
+    assert analyse(scores[~lost], make_plan(delta0=0.05)).comparisons[0].verdict == "helps"
+    lost = scores["arm"].eq("A/A")
+    results = analyse(scores[~lost], make_plan())
+    assert results.control == {"truth": None, "flaws": None}
+    assert results.delta0 is None
+
+
+THREE = (
+    ("DPO", "base", "?"),
+    ("DPO+A", "DPO", "?"),
+    ("DPO+A", "base", "?"),
+)
+
+
+def by_hand(p: list[float]) -> list[float]:
+    """Holm's adjustment, as the paper puts it: the step that first fails stops the rest."""
+    adjusted: dict[int, float] = {}
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = largest
+    return [adjusted[i] for i in range(len(p))]
+
+
+def test_p_values_are_adjusted_over_the_declared_family(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    plan = make_plan(comparisons=THREE)
+    scores = make_scores(plan, {"DPO": 0.02, "DPO+A": 0.05}, noise=0.1)
+    results = analyse(scores, plan)
+    raw = [contrast(results, n).interval.p_value for n in range(3)]
+    assert len({round(p, 6) for p in raw}) == 3
+    assert [c.p_adjusted for c in results.comparisons] == pytest.approx(by_hand(raw))
+
+
+def test_a_comparison_that_cannot_be_made_stays_in_the_family(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    plan = make_plan(comparisons=THREE)
+    scores = make_scores(plan, {"DPO": 0.02}, noise=0.1)
+    results = analyse(scores[scores["arm"] != "DPO+A"], plan)
+    first, *others = results.comparisons
+    raw = contrast(results, 0).interval.p_value
+    assert first.p_adjusted == pytest.approx(min(1.0, 3 * raw))
+    for lost in others:
+        assert lost.contrasts == {"truth": None, "flaws": None}
+        assert lost.p_adjusted is None
+        assert (lost.verdict, lost.reason) == ("blocked", "too few complete pairs")
+    assert results.means["DPO+A"] == {"truth": None, "flaws": None}
+    assert results.missing == {"truth": 60, "flaws": 60}
+
+
+def test_a_seed_that_is_wholly_missing_blocks(make_plan: MakePlan, make_scores: MakeScores) -> None:
+    scores = make_scores(make_plan(), EFFECTS, noise=0.1)
+    lost = where(scores, arm="DPO", train_seed=2)
+    results = analyse(scores[~lost], make_plan())
+    found = contrast(results, 0).interval
+    assert (found.n_seeds, found.dropped_seeds, found.n_prompts) == (2, 1, 20)
+    assert len(contrast(results, 0).seed_effects) == 2
+    assert results.comparisons[0].reason == "33.3% of the pairs are missing, above 1 %"
+
+
+def test_one_training_seed_gives_no_verdict(make_plan: MakePlan, make_scores: MakeScores) -> None:
+    arms = (
+        ArmPlan(name="base", seeds=(None,)),
+        *(ArmPlan(name=name, seeds=(4,)) for name in EFFECTS),
+    )
+    plan = make_plan(arms=arms)
+    results = analyse(make_scores(plan, EFFECTS, noise=0.1), plan)
+    assert [c.verdict for c in results.comparisons] == ["conditional", "conditional"]
+    assert contrast(results, 0).interval.conditional
+    assert contrast(results, 0).bootstrap is None
+
+
+def test_equal_arms_are_called_identical(make_plan: MakePlan, make_scores: MakeScores) -> None:
+    results = analyse(make_scores(make_plan(), {"DPO": 0.25, "DPO+A": 0.25}), make_plan())
+    same = results.comparisons[1]
+    assert (same.verdict, same.p_adjusted) == ("equivalent", 1.0)
+    assert "identical" in same.reason
+    assert contrast(results, 1).wins.ties == 60
+    assert contrast(results, 1).dz == 0
+
+
+def test_alpha_is_the_level_of_intervals_and_verdicts(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_plan(), {"DPO": 0.02, "DPO+A": 0.05}, noise=0.1)
+    strict, wide = (analyse(scores, make_plan(alpha=a)) for a in (0.001, 0.2))
+    first, second = (contrast(r, 1).interval for r in (strict, wide))
+    assert first.confidence == pytest.approx(0.999)
+    assert second.confidence == pytest.approx(0.8)
+    assert first.low < second.low < second.high < first.high
+    assert strict.delta0 == wide.delta0  # The noise floor has a level of its own.
+
+
+def test_rows_of_other_arms_and_rewards_are_left_out(
+    make_plan: MakePlan, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_plan(), EFFECTS, noise=0.1)
+    extra = scores.head(5).assign(arm="DPO+Z")
+    other = scores.head(5).assign(reward="beauty")
+    expected = analyse(scores, make_plan())
+    assert analyse(pd.concat([scores, extra, other], ignore_index=True), make_plan()) == expected

@@ -1,0 +1,291 @@
+"""Scores of images by several rewards: what is kept, what is computed, what stops whom."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import bench.rewards.engine
+from bench.images.folder import image_name, write_index
+from bench.images.read import Item, read_items
+from bench.rewards import REWARDS
+from bench.rewards.base import Card, Reward, Scores
+from bench.rewards.engine import CHUNK, SCORES, describe, score_images, score_items
+from bench.spec.model import Generate, Scoring
+from bench.stages.kinds import GenerateStage, ScoreStage
+from bench.stages.store import Store
+from trainers.errors import UserError
+from trainers.files import sha256_file
+
+
+def card(name: str, **changes: Any) -> Card:
+    return Card(
+        name=name, scale="0-255", range=(0, 255), weights=(), preprocessing="none", text=None,
+        trained_on=(), licence="none", origin="rule", **changes,
+    )  # fmt: skip
+
+
+class Red(Reward):
+    """The red channel of the first pixel; none at 13, infinite at 14."""
+
+    card = card("red")
+    calls: list[int]
+
+    def load(self) -> None:
+        """Nothing to read."""
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        assert len(images) == len(prompts)
+        self.calls = [*getattr(self, "calls", []), len(images)]
+        red = [float(np.asarray(image)[0, 0, 0]) for image in images]
+        odd = {13.0: np.nan, 14.0: np.inf}
+        return np.array([odd.get(value, value) for value in red], np.float32)
+
+
+class Crimson(Red):
+    """The same under another name."""
+
+    card = card("crimson")
+
+
+class Failing(Red):
+    """Fails at the picture whose red is 33."""
+
+    card = card("failing")
+    error: BaseException = ValueError("no such pixel")
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        scores = super().score(images, prompts)
+        if 33 in scores:
+            raise self.error
+        return scores
+
+
+COUNT = CHUNK + 3
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An image set: the red of image ``n`` is ``n``."""
+    rows = []
+    for n in range(COUNT):
+        path = tmp_path / image_name(f"p{n}", 0)
+        Image.new("RGB", (4, 4), (n, 0, 0)).save(path)
+        row = {"prompt": f"p{n}", "k": 0, "file": path.name, "sha256": sha256_file(path)}
+        rows.append(row)
+    write_index(tmp_path, rows)
+    return tmp_path
+
+
+@pytest.fixture
+def items(folder: Path) -> list[Item]:
+    return read_items(folder)
+
+
+def column(path: Path, reward: str, name: str = "score") -> list[Any]:
+    table = pq.read_table(path)
+    return [row[name] for row in table.to_pylist() if row["reward"] == reward]
+
+
+def test_rows_keep_the_order_of_items_and_what_is_not_finite_is_null(
+    items: list[Item], tmp_path: Path
+) -> None:
+    path, counts = tmp_path / "s.parquet", []
+    backwards = items[::-1]
+    reward = Red()
+    job = score_items(backwards, {"red": reward}, path, None, lambda *seen: counts.append(seen))
+    expected = [None if n in (13, 14) else float(n) for n in reversed(range(COUNT))]
+    assert column(path, "red") == expected == job.of("red", backwards)
+    assert column(path, "red", "prompt") == [item.prompt for item in backwards]
+    assert column(path, "red", "image_sha256") == [item.sha256 for item in backwards]
+    assert set(column(path, "red", "signature")) == {reward.signature}
+    assert counts == [("red", CHUNK), ("red", COUNT)]
+    assert not job.failed
+
+
+def test_only_what_is_missing_is_computed(items: list[Item], tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    score_items(items[:CHUNK], {"red": Red()}, path)
+    again = Red()
+    score_items(items, {"red": again}, path)
+    # The two that were not finite are tried again, with the three new ones.
+    assert again.calls == [2, 3]
+
+
+def test_rows_of_other_images_and_rewards_stay(items: list[Item], tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    score_items(items[:4], {"red": Red()}, path)
+    score_items(items[2:6], {"crimson": Crimson()}, path)
+    assert column(path, "red") == [0, 1, 2, 3]
+    score_items(items[3:5], {"red": Red()}, path)
+    assert sorted(column(path, "red")) == [0, 1, 2, 3, 4]
+
+
+def test_another_signature_is_another_column(
+    items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.parquet"
+    score_items(items[:3], {"red": Red()}, path)
+    monkeypatch.setattr(Red, "card", card("red", version=2))
+    newer = Red()
+    score_items(items[:3], {"red": newer}, path)
+    assert newer.calls == [3]
+    assert len(set(column(path, "red", "signature"))) == 2
+
+
+def test_a_reward_that_fails_stops_alone_and_keeps_what_it_has(
+    items: list[Item], tmp_path: Path
+) -> None:
+    path, failing, red = tmp_path / "s.parquet", Failing(), Red()
+    job = score_items(items, {"failing": failing, "red": red}, path)
+    assert [*job.failed] == ["failing"]
+    assert describe(job.failed["failing"]) == "ValueError: no such pixel"
+    assert column(path, "failing")[:13] == list(range(13))
+    assert column(path, "failing")[CHUNK:] == [None] * 3
+    assert column(path, "red")[CHUNK:] == [32, 33, 34]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried")])
+def test_want_of_memory_names_the_mends(
+    items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(Failing, "error", error)
+    job = score_items(items, {"failing": Failing()}, tmp_path / "s.parquet")
+    assert "--batch-size" in describe(job.failed["failing"])
+
+
+def test_an_interruption_keeps_what_was_scored(
+    items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.parquet"
+    monkeypatch.setattr(Failing, "error", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        score_items(items, {"failing": Failing()}, path)
+    assert column(path, "failing")[:13] == list(range(13))
+
+
+def test_scores_are_written_while_the_job_runs(
+    items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.rewards.engine, "SAVE_EVERY", 0.0)
+    path, seen = tmp_path / "s.parquet", []
+    report: Callable[[str, int], None] = lambda name, count: seen.append(path.exists())  # noqa: E731
+    score_items(items, {"red": Red()}, path, None, report)
+    assert seen == [False, True]
+
+
+def test_an_image_that_cannot_be_read_is_named_and_the_rest_is_scored(
+    items: list[Item], tmp_path: Path
+) -> None:
+    broken = Item("p", 0, "broken.png", "0" * 64, lambda: b"no image")
+    path = tmp_path / "s.parquet"
+    job = score_items([broken, *items[:2]], {"red": Red()}, path)
+    assert column(path, "red") == [None, 0, 1]
+    assert str(job.unread["0" * 64]).startswith("broken.png: expected an image, got")
+
+
+def test_an_image_is_opened_once_for_all_rewards_and_prompts(
+    items: list[Item], tmp_path: Path
+) -> None:
+    opened: list[int] = []
+    encoded = items[5].read()
+
+    def read() -> bytes:
+        opened.append(1)
+        return encoded
+
+    many = [Item(f"p{n}", 0, "one.png", "1" * 64, read) for n in range(3)]
+    score_items(many, {"red": Red(), "crimson": Crimson()}, tmp_path / "s.parquet")
+    assert opened == [1]
+
+
+class Heavy(Red):
+    """A model of a size, which counts how often it is loaded."""
+
+    def __init__(self, key: str, size: int) -> None:
+        super().__init__()
+        self.key, self.size, self.loads = key, size, 0
+
+    @property
+    def model_key(self) -> str:
+        return self.key
+
+    @property
+    def memory(self) -> int:
+        return self.size
+
+
+@pytest.mark.parametrize(
+    ("memory", "groups"),
+    [
+        (None, [["a", "c", "b"]]),
+        (10, [["a", "c", "b"]]),
+        (9, [["a", "c"], ["b"]]),
+        (1, [["a", "c"], ["b"]]),
+    ],
+)
+def test_rewards_take_turns_where_memory_is_short(
+    memory: int | None, groups: list[list[str]]
+) -> None:
+    rewards = {"a": Heavy("x", 5), "b": Heavy("y", 5), "c": Heavy("x", 5)}
+    assert [list(group) for group in bench.rewards.engine._passes(rewards, memory)] == groups
+
+
+def stage_of(folder: Path, reward: str, signature: str) -> ScoreStage:
+    images = GenerateStage(
+        "i", Generate(), 0, (("a", "p0"),), "stable-diffusion", folder, "0" * 64, None
+    )
+    return ScoreStage("s", reward, signature, images, Scoring())
+
+
+def test_a_reward_that_changed_since_the_plan_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(REWARDS._loaded, "red", Red)
+    stage = stage_of(folder, "red", "red|rule|another")
+    with pytest.raises(UserError, match=r"reward 'red' changed .* planned as red\|rule\|another"):
+        score_images(stage, tmp_path, Store(tmp_path), lambda _: None)
+
+
+def test_a_stage_fails_if_its_reward_does_but_keeps_the_scores(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(REWARDS._loaded, "failing", Failing)
+    monkeypatch.setattr(GenerateStage, "output", lambda self, store: folder)
+    stage = stage_of(folder, "failing", Failing().signature)
+    with pytest.raises(ValueError, match="no such pixel"):
+        score_images(stage, tmp_path, Store(tmp_path), lambda _: None)
+    assert column(tmp_path / SCORES, "failing")[:13] == list(range(13))
+
+
+def test_stages_of_a_worker_share_a_reward_and_with_it_the_hashes_of_its_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[int] = []
+
+    class Counted(Red):
+        card = card("counted")
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            made.append(1)
+
+    monkeypatch.setitem(REWARDS._loaded, "counted", Counted)
+    monkeypatch.setattr(GenerateStage, "output", lambda self, store: folder)
+    stage = stage_of(folder, "counted", Counted().signature)
+    made.clear()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        score_images(stage, tmp_path / name, Store(tmp_path), lambda _: None)
+    assert made == [1]
+
+
+def test_a_file_that_holds_no_scores_is_refused(items: list[Item], tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    path.write_bytes(b"something else")
+    with pytest.raises(UserError, match="give another one by --out"):
+        score_items(items, {"red": Red()}, path)

@@ -1,0 +1,168 @@
+"""From a spec to arms, comparisons and stages."""
+
+from typing import Any
+
+import pytest
+
+from bench.experiment.prepare import prepare
+from bench.spec.matrix import Matrix, build_matrix
+from bench.spec.model import parse_spec
+from trainers.errors import UserError
+
+C = {"label": "dropout", "set": {"caption_dropout": 0.1}}
+
+
+def matrix(raw: dict[str, Any]) -> Matrix:
+    return build_matrix(parse_spec(raw, "here"), "0" * 64, "1" * 64)
+
+
+def pairs(found: Matrix) -> list[tuple[str, str]]:
+    return [(c.on, c.off) for c in found.comparisons]
+
+
+def test_two_components_give_four_arms_with_their_settings(tiny: dict[str, Any]) -> None:
+    found = matrix(tiny)
+    assert [a.name for a in found.arms] == ["DPO", "DPO+A", "DPO+B", "DPO+A+B"]
+    assert [a.components for a in found.arms] == [(), ("A",), ("B",), ("A", "B")]
+    settings = {
+        a.name: (a.configs[0].reference.name, a.configs[0].timesteps.law.name) for a in found.arms
+    }
+    assert settings == {
+        "DPO": ("frozen", "uniform"),
+        "DPO+A": ("hard-copy", "uniform"),
+        "DPO+B": ("frozen", "discounted"),
+        "DPO+A+B": ("hard-copy", "discounted"),
+    }
+    for arm in found.arms:
+        assert {seed: config.seed for seed, config in arm.configs.items()} == {0: 0, 1: 1}
+    assert len({c.run_id() for a in found.arms for c in a.configs.values()}) == 8
+
+
+def test_two_components_are_compared_as_declared(tiny: dict[str, Any]) -> None:
+    assert pairs(matrix(tiny)) == [
+        ("DPO", "base"),
+        ("DPO+A", "DPO"),
+        ("DPO+B", "DPO"),
+        ("DPO+A+B", "DPO+A"),
+        ("DPO+A+B", "DPO+B"),
+        ("DPO+A+B", "DPO"),
+    ]
+
+
+def test_three_components(tiny: dict[str, Any]) -> None:
+    tiny["components"]["C"] = C
+    found = matrix(tiny)
+    assert [a.name for a in found.arms] == [
+        "DPO", "DPO+A", "DPO+B", "DPO+C", "DPO+A+B", "DPO+A+C", "DPO+B+C", "DPO+A+B+C",
+    ]  # fmt: skip
+    assert pairs(found) == [
+        ("DPO", "base"),
+        ("DPO+A", "DPO"), ("DPO+B", "DPO"), ("DPO+C", "DPO"),
+        ("DPO+A+B", "DPO+A"), ("DPO+A+C", "DPO+A"),
+        ("DPO+A+B", "DPO+B"), ("DPO+B+C", "DPO+B"),
+        ("DPO+A+C", "DPO+C"), ("DPO+B+C", "DPO+C"),
+        ("DPO+A+B+C", "DPO+A+B"), ("DPO+A+B+C", "DPO+A+C"), ("DPO+A+B+C", "DPO+B+C"),
+        ("DPO+A+B+C", "DPO"),
+    ]  # fmt: skip
+    assert found.comparisons[1].question == "does A help DPO?"
+    assert found.comparisons[-1].question == "do A and B and C help DPO?"
+
+
+def test_two_objectives_each_have_their_arms_and_comparisons(tiny: dict[str, Any]) -> None:
+    tiny["objectives"] = {"DPO": {}, "SFT": {"objective": {"name": "sft"}}}
+    del tiny["components"]["B"]
+    found = matrix(tiny)
+    assert [a.name for a in found.arms] == ["DPO", "DPO+A", "SFT", "SFT+A"]
+    assert pairs(found) == [
+        ("DPO", "base"), ("DPO+A", "DPO"), ("SFT", "base"), ("SFT+A", "SFT"),
+    ]  # fmt: skip
+    assert [a.configs[1].objective.name for a in found.arms] == ["dpo", "dpo", "sft", "sft"]
+
+
+def test_without_components_there_is_one_comparison(tiny: dict[str, Any]) -> None:
+    tiny["components"] = {}
+    assert pairs(matrix(tiny)) == [("DPO", "base")]
+
+
+def test_a_control_starts_from_its_origin_and_comes_last(tiny: dict[str, Any]) -> None:
+    tiny["controls"] = {
+        "weaker": {"of": "DPO", "set": {"objective.beta": 1000}},
+        "weaker-A": {"of": "DPO+A", "set": {"objective.beta": 1000}},
+    }
+    found = matrix(tiny)
+    assert pairs(found)[-2:] == [("weaker", "DPO"), ("weaker-A", "DPO+A")]
+    config = found.arms[-1].configs[1]
+    assert config.objective.resolved()["beta"] == 1000
+    assert config.reference.name == "hard-copy"
+
+
+def test_a_control_of_an_unknown_arm_is_refused(tiny: dict[str, Any]) -> None:
+    tiny["controls"] = {"odd": {"of": "DPO+Z", "set": {"steps": 3}}}
+    with pytest.raises(UserError, match=r"control 'odd' starts from .* 'DPO\+Z': known are DPO, "):
+        matrix(tiny)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"reference": {"name": "frozen"}}, {"reference": {"name": "ema"}}),
+        ({"reference": {"name": "ema"}}, {"reference.decay": 0.9}),
+        ({"optimizer.lr": 1e-3}, {"optimizer": {"lr": 1e-4}}),
+    ],
+)
+def test_components_that_set_the_same_key_are_refused(
+    tiny: dict[str, Any], first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    tiny["components"] = {"A": {"label": "a", "set": first}, "B": {"label": "b", "set": second}}
+    key = next(iter(first))
+    with pytest.raises(UserError, match=f"components 'A' and 'B' both set '{key}'"):
+        matrix(tiny)
+
+
+def test_components_that_set_neighbouring_keys_are_not(tiny: dict[str, Any]) -> None:
+    tiny["components"] = {
+        "A": {"label": "a", "set": {"optimizer.lr": 1e-3}},
+        "B": {"label": "b", "set": {"optimizer.lr_": 1}},
+    }
+    with pytest.raises(UserError, match="lr_: unknown key"):
+        matrix(tiny)
+
+
+@pytest.mark.parametrize("name", ["base", "A/A", "A/A'", "DPO+A"])
+def test_a_name_that_is_taken_is_refused(tiny: dict[str, Any], name: str) -> None:
+    tiny["controls"] = {name: {"of": "DPO", "set": {"steps": 3}}}
+    with pytest.raises(UserError, match="two arms would be called"):
+        matrix(tiny)
+
+
+def test_equal_configurations_are_one_run(tiny: dict[str, Any]) -> None:
+    alone = prepare(parse_spec(tiny, "here"))
+    tiny["controls"] = {"same": {"of": "DPO", "set": {"objective.beta": 5000}}}
+    both = prepare(parse_spec(tiny, "here"))
+    assert [s.id for s in both.stages()] == [s.id for s in alone.stages()]
+    assert len(both.sets) == len(alone.sets) + 2
+    of = {(s.arm, s.seed): s for s in both.sets}
+    assert [s.id for s in of["same", 0].scores] == [s.id for s in of["DPO", 0].scores]
+    tiny["controls"] = {"other": {"of": "DPO", "set": {"objective.beta": 4999}}}
+    assert len(prepare(parse_spec(tiny, "here")).stages()) == len(alone.stages()) + 2 * 3
+
+
+def test_stages_come_after_what_they_need(tiny: dict[str, Any]) -> None:
+    stages = prepare(parse_spec(tiny, "here")).stages()
+    seen: set[str] = set()
+    for stage in stages:
+        assert {need.id for need in stage.needs} <= seen
+        seen.add(stage.id)
+    kinds = [s.kind for s in stages]
+    counts = {kind: kinds.count(kind) for kind in kinds}
+    assert counts == {"images": 15, "scores": 15, "latents": 1, "train": 8}
+
+
+def test_the_control_pairs_have_noises_of_their_own(tiny: dict[str, Any]) -> None:
+    tiny["generate"]["images_per_prompt"] = 2
+    experiment = prepare(parse_spec(tiny, "here"))
+    first = {(s.arm, s.seed): s.images.first_index for s in experiment.sets}
+    control = [index for (arm, _), index in first.items() if arm.startswith("A/A")]
+    assert sorted(control) == [2, 4, 6, 8, 10, 12]
+    assert {i for (arm, _), i in first.items() if not arm.startswith("A/A")} == {0}
+    assert all(s.images.train is None for s in experiment.sets if s.arm.startswith("A/A"))

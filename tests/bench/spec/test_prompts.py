@@ -1,0 +1,250 @@
+"""Prompt sets and their cards."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from bench.mini.build.prompts import write_prompts
+from bench.mini.world import parse
+from bench.spec.prompts import count_prompts, external, load_prompts, shipped
+from trainers.errors import UserError
+from trainers.files import canonical_json, sha256_file, sha256_text
+
+ROWS = [{"id": "a", "prompt": "a cat"}, {"id": "b", "prompt": "a dog"}]
+
+
+def write(folder: Path, *lines: object) -> str:
+    path = folder / "set.jsonl"
+    texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+    path.write_text("".join(f"{text}\n" for text in texts))
+    return str(path)
+
+
+def test_a_file_of_prompts_keeps_its_order(tmp_path: Path) -> None:
+    source = write(tmp_path, *reversed(ROWS))
+    found = load_prompts(source)
+    assert found.items == (("b", "a dog"), ("a", "a cat"))
+    assert found.name == "set"
+    assert found.split == "unstated"
+    assert found.sha256 == sha256_file(Path(source))
+
+
+def test_a_limit_takes_the_first(tmp_path: Path) -> None:
+    assert load_prompts(write(tmp_path, *ROWS), 1).items == (("a", "a cat"),)
+
+
+def test_a_limit_above_the_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set\.jsonl holds 2 prompts, 3 were asked for"):
+        load_prompts(write(tmp_path, *ROWS), 3)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"id": "c", "prompt": "a cat"}, "prompt 'a cat' occurs more than once"),
+        ({"id": "a", "prompt": "a bat"}, "id 'a' occurs more than once"),
+        ("{", r"set\.jsonl:3: expected .*got '\{'"),
+        ("", r"set\.jsonl:3: expected"),
+        ("[1]", r"set\.jsonl:3: expected"),
+        ({"id": "c"}, r"set\.jsonl:3: expected .*\"prompt\""),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, row: object, expected: str) -> None:
+    source = write(tmp_path, *ROWS, row)
+    with pytest.raises(UserError, match=expected) as caught:
+        load_prompts(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no prompts"):
+        load_prompts(write(tmp_path))
+
+
+@pytest.mark.parametrize("sha256", ["0" * 64, None])
+def test_a_card_of_another_file_is_refused(tmp_path: Path, sha256: str | None) -> None:
+    source = write(tmp_path, *ROWS)
+    card = {"name": "set", "split": "dev", **({"sha256": sha256} if sha256 else {})}
+    Path(source).with_suffix(".yaml").write_text(yaml.safe_dump(card))
+    with pytest.raises(UserError, match=r"set\.jsonl is not the file its card describes"):
+        load_prompts(source)
+
+
+def test_a_card_gives_the_split(tmp_path: Path) -> None:
+    source = write(tmp_path, *ROWS)
+    card = {"split": "dev", "sha256": sha256_file(Path(source))}
+    Path(source).with_suffix(".yaml").write_text(yaml.safe_dump(card))
+    assert load_prompts(source).split == "dev"
+
+
+def test_an_unknown_set_lists_the_shipped_ones() -> None:
+    with pytest.raises(UserError, match=r"no prompt set 'mini': .*mini-dev, mini-test"):
+        load_prompts("mini")
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_shipped_sets_match_their_cards(name: str) -> None:
+    path = shipped()[name]
+    card = yaml.safe_load(path.with_suffix(".yaml").read_text())
+    loaded = load_prompts(name)  # Refuses a hash that differs.
+    assert card["name"] == loaded.name == name
+    assert card["prompts"] == len(loaded.items)
+    assert card["split"] == loaded.split
+    assert card["source"]
+    assert card["licence"]
+
+
+def test_dev_and_test_are_disjoint() -> None:
+    dev, test = (dict(load_prompts(f"mini-{s}").items) for s in ("dev", "test"))
+    assert not set(dev.values()) & set(test.values())
+    assert not set(dev) & set(test)
+    for prompt in (*dev.values(), *test.values()):
+        parse(prompt)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_shipped_sets_are_what_the_recipe_gives(tmp_path: Path, split: str) -> None:
+    write_prompts(tmp_path, split)
+    path = shipped()[f"mini-{split}"]
+    made = tmp_path / path.name
+    assert made.read_bytes() == path.read_bytes()
+    cards = [yaml.safe_load(p.with_suffix(".yaml").read_text()) for p in (made, path)]
+    for key in ("name", "licence", "split", "prompts", "sha256", "use"):
+        assert cards[0][key] == cards[1][key], key
+
+
+def write_parquet(path: Path, captions: list[str | None], column: str = "caption") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Pick-a-Pic has images beside the captions, which nobody wants to read for their sake.
+    rows = [{"jpg_0": b"not read", column: caption} for caption in captions]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def write_table(folder: Path, kind: str) -> Path:
+    """Two prompts with a comma and quotation marks, as each kind of file has them."""
+    texts = {
+        "csv": 'id,prompt\n7,"a cat, asleep"\n8,"""OK"" on a wall"\n',
+        "tsv": 'Prompt\tCategory\na cat, asleep\tAnimals\n"OK" on a wall\tSigns\n',
+        "json": json.dumps(["a cat, asleep", '"OK" on a wall']),
+    }
+    if kind == "parquet":
+        return write_parquet(folder / "set.parquet", ["a cat, asleep", '"OK" on a wall'])
+    path = folder / f"set.{kind}"
+    path.write_text(texts[kind])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "parquet"])
+def test_rows_of_a_table_are_numbered(tmp_path: Path, kind: str) -> None:
+    path = write_table(tmp_path, kind)
+    found = load_prompts(str(path))
+    assert found.items == (("0", "a cat, asleep"), ("1", '"OK" on a wall'))
+    assert (found.name, found.repeated, found.datasets) == ("set", 0, ())
+    assert found.sha256 == sha256_file(path)
+
+
+def test_a_card_beside_a_table_counts(tmp_path: Path) -> None:
+    path = write_table(tmp_path, "json")
+    card = {"split": "dev", "sha256": sha256_file(path), "datasets": ["other/dev"]}
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(card))
+    assert load_prompts(str(path)).datasets == ("other/dev",)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="not the file its card describes"):
+        load_prompts(str(path))
+
+
+def test_shards_are_one_set_and_repeated_prompts_are_kept_once(tmp_path: Path) -> None:
+    """Rows are counted over all shards, so that ids do not depend on what is left out."""
+    shards = [["a cat", "a dog"], ["a cat", "an owl", "a dog"]]
+    paths = [
+        write_parquet(tmp_path / "x" / f"test-{number}.parquet", captions)
+        for number, captions in enumerate(shards)
+    ]
+    write_parquet(tmp_path / "x" / "train-0.parquet", ["a fox"])
+    found = load_prompts(str(tmp_path / "**" / "test-*.parquet"))
+    assert found.items == (("0", "a cat"), ("1", "a dog"), ("3", "an owl"))
+    assert found.repeated == 2
+    assert found.sha256 == sha256_text(canonical_json([sha256_file(path) for path in paths]))
+    assert load_prompts(str(tmp_path / "x" / "test-*.parquet"), 3).items == found.items
+    with pytest.raises(UserError, match="holds 3 prompts, 4 were asked for"):
+        load_prompts(str(tmp_path / "x" / "test-*.parquet"), 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("set.csv", "id,text\n1,a\n", r"expected a column prompt or Prompt or caption, got id, t"),
+        ("set.csv", "", r"expected a column .*, got none"),
+        ("set.csv", 'prompt\n"a\n', r"expected a \.csv file, got unexpected end"),
+        ("set.csv", "id,prompt\n1\n", r"row 0: expected a prompt, got None"),
+        ("set.json", '{"a": 1}', r"expected a list of prompts, got dict"),
+        ("set.json", '["a", 2]', r"row 1: expected a prompt, got 2"),
+        ("set.json", "[", r"expected a \.json file, got "),
+        ("set.json", "[]", r"holds no prompts"),
+        ("set.parquet", "no", r"expected a \.parquet file, got "),
+    ],
+)
+def test_a_bad_table_is_named(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"set\.\w+.*{expected}"):
+        load_prompts(str(path))
+
+
+def test_a_row_without_a_caption_is_named(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "set.parquet", ["a cat", None])
+    with pytest.raises(UserError, match="row 1: expected a prompt, got None"):
+        load_prompts(str(path))
+
+
+def test_known_sets_have_cards_that_say_what_marks_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # Where none of them is.
+    rows = {"hpdv2-benchmark": 3200, "partiprompts": 1632, "pickapic-v2-test": 500}
+    assert {name: card["rows"] for name, card in external().items()} == rows
+    for name, card in external().items():
+        assert card["name"] == name
+        assert all(card[key] for key in ("source", "licence", "split", "datasets"))
+        assert count_prompts(name) == card["rows"]
+        assert count_prompts(name, 7) == 7
+
+
+def test_a_known_set_is_read_where_its_card_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below the working directory, at any depth: copies of the data set differ in their folders."""
+    monkeypatch.chdir(tmp_path)
+    name = "pickapic-v2-test"
+    with pytest.raises(UserError, match=r"is not part of this package, and there is no data/pick"):
+        load_prompts(name)
+    captions: list[str | None] = [f"prompt {n % 487}" for n in range(500)]
+    path = Path("data/pickapic_v2/data/test_unique-00000-of-00001-ab.parquet")
+    write_parquet(path, captions)
+    found = load_prompts(name)
+    assert (found.name, found.split, found.repeated) == (name, "test", 13)
+    assert found.datasets == ("Pick-a-Pic/test",)
+    assert len(found.items) == count_prompts(name) == 487
+    moved = path.rename(tmp_path / "moved.parquet")
+    assert load_prompts(name, 3, str(moved)).items == found.items[:3]
+    write_parquet(moved, captions[:400])
+    with pytest.raises(UserError, match=r"'pickapic-v2-test' has 500 rows, got 400 in 1 file"):
+        load_prompts(name, files=str(moved))
+
+
+def test_files_are_for_known_sets_only(tmp_path: Path) -> None:
+    source = write(tmp_path, *ROWS)
+    with pytest.raises(UserError, match="prompt_files is for hpdv2-benchmark, partiprompts, pick"):
+        load_prompts("mini-dev", files=source)
+
+
+def test_known_sets_with_a_hash_are_held_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "p.tsv"
+    path.write_text("Prompt\n" + "".join(f"prompt {n}\n" for n in range(1632)))
+    with pytest.raises(UserError, match=r"p\.tsv is not the file its card describes"):
+        load_prompts("partiprompts", files=str(path))

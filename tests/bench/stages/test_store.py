@@ -1,0 +1,260 @@
+"""The store: what counts as done, and how damage is told."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from bench.stages.kinds import Report, Stage
+from bench.stages.store import STATUS, Status, Store
+from trainers.errors import UserError
+
+
+@dataclass(frozen=True)
+class Source(Stage):
+    """Writes a text that its identity does not know."""
+
+    kind: ClassVar[str] = "source"
+    text: str
+
+    def key(self) -> dict[str, Any]:
+        return {"label": self.label}
+
+    @property
+    def units(self) -> int:
+        return 1
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        (folder / "deep").mkdir(exist_ok=True)
+        (folder / "deep" / "text").write_text(self.text)
+        report(1)
+
+
+@dataclass(frozen=True)
+class Copy(Stage):
+    """Copies a source in two parts, and fails after the first if it is told to."""
+
+    kind: ClassVar[str] = "copy"
+    source: Source
+    fail: bool = False
+
+    def key(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def units(self) -> int:
+        return 2
+
+    @property
+    def needs(self) -> tuple[Stage, ...]:
+        return (self.source,)
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        text = (self.source.output(store) / "deep" / "text").read_text()
+        first = folder / "first"
+        if not first.exists():  # An interrupted run is taken up.
+            first.write_text(text)
+            report(1)
+        if self.fail:
+            raise RuntimeError("half-way")
+        (folder / "second").write_text(text)
+        report(2)
+
+
+def ignore(_: int) -> None:
+    """A report nobody reads."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def execute(stage: Stage, store: Store, report: Report = ignore) -> Status:
+    """Execute a stage as a command of its own would."""
+    return stage.execute(Store(store.root), report)
+
+
+def done(stage: Stage, store: Store) -> Status | None:
+    """Look at a stage as a command of its own would."""
+    return stage.done(Store(store.root))
+
+
+def test_a_stage_is_done_only_after_its_record(store: Store) -> None:
+    stage = Source("s", "text")
+    assert done(stage, store) is None
+    assert not store.root.exists()
+    with store.lock(stage.kind, stage.id) as folder:
+        stage.run(folder, store, ignore)
+    assert done(stage, store) is None  # All the files are there, but there is no record of them.
+    made = execute(stage, store)
+    assert done(stage, store) == made
+    assert list(made.outputs) == ["deep/text"]
+
+
+def test_a_done_stage_is_not_run_again(store: Store) -> None:
+    execute(Source("s", "one"), store)
+    reports: list[int] = []
+    execute(Source("s", "two"), store, reports.append)
+    assert reports == []
+    assert (Source("s", "").output(store) / "deep" / "text").read_text() == "one"
+
+
+def change(folder: Path) -> Path:
+    (folder / "deep" / "text").write_text("other")
+    return folder / "deep" / "text"
+
+
+def lose(folder: Path) -> Path:
+    (folder / "deep" / "text").unlink()
+    return folder / "deep" / "text"
+
+
+def add(folder: Path) -> Path:
+    (folder / "new").write_text("")
+    return folder / "new"
+
+
+@pytest.mark.parametrize("damage", [change, lose, add])
+def test_damage_is_told_with_its_mend(store: Store, damage: Callable[[Path], Path]) -> None:
+    stage = Source("s", "text")
+    execute(stage, store)
+    folder = stage.output(store)
+    path = damage(folder)
+    with pytest.raises(UserError) as caught:
+        done(stage, store)
+    message = str(caught.value)
+    assert message.startswith(f"the store is damaged: {path} was changed or lost")
+    assert f"rm -r {folder})" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"id": "x"}'])
+def test_an_unreadable_record_is_told_with_its_mend(store: Store, text: str) -> None:
+    stage = Source("s", "text")
+    execute(stage, store)
+    (stage.output(store) / STATUS).write_text(text)
+    with pytest.raises(UserError, match=r"status\.json cannot be read; delete that folder \(rm -r"):
+        done(stage, store)
+
+
+def test_the_record_of_another_stage_is_refused(store: Store) -> None:
+    first, second = Source("s", "text"), Source("t", "text")
+    execute(first, store)
+    first.output(store).rename(second.output(store))
+    with pytest.raises(UserError, match=f"belongs to {first.id[:16]}; delete that folder"):
+        done(second, store)
+    assert done(first, store) is None
+
+
+def test_hidden_files_do_not_count(store: Store) -> None:
+    stage = Source("s", "text")
+    made = execute(stage, store)
+    (stage.output(store) / ".text.x.part").write_text("left by a crash")
+    assert done(stage, store) == made
+
+
+def test_an_interrupted_stage_is_not_done_and_is_taken_up(store: Store) -> None:
+    source = Source("s", "text")
+    execute(source, store)
+    with pytest.raises(RuntimeError, match="half-way"):
+        execute(Copy("c", source, fail=True), store)
+    stage = Copy("c", source)
+    assert (stage.output(store) / "first").exists()
+    assert done(stage, store) is None
+    reports: list[int] = []
+    execute(stage, store, reports.append)
+    assert reports == [2]
+
+
+def remake(store: Store, text: str) -> Source:
+    """Make the source again, with another outcome or with the same."""
+    source = Source("s", text)
+    shutil.rmtree(source.output(store))
+    execute(source, store)
+    return source
+
+
+def test_a_changed_source_makes_a_stage_not_done(store: Store) -> None:
+    source = Source("s", "old")
+    execute(source, store)
+    stage = Copy("c", source)
+    made = execute(stage, store)
+    remake(store, "new")
+    assert done(stage, store) is None
+    again = execute(stage, store)
+    assert again.digest != made.digest
+    assert done(stage, store) == again
+    for name in ("first", "second"):
+        assert (stage.output(store) / name).read_text() == "new"
+
+
+def test_what_a_changed_source_had_left_unfinished_is_not_taken_up(store: Store) -> None:
+    source = Source("s", "old")
+    execute(source, store)
+    with pytest.raises(RuntimeError):
+        execute(Copy("c", source, fail=True), store)
+    remake(store, "new")
+    stage = Copy("c", source)
+    execute(stage, store)
+    assert (stage.output(store) / "first").read_text() == "new"
+
+
+def test_a_source_made_again_alike_changes_nothing(store: Store) -> None:
+    source = Source("s", "text")
+    execute(source, store)
+    made = execute(Copy("c", source), store)
+    remake(store, "text")
+    assert done(Copy("c", source), store) == made
+
+
+def test_a_source_that_was_cleared_away_is_not_missed(store: Store) -> None:
+    source = Source("s", "text")
+    execute(source, store)
+    made = execute(Copy("c", source), store)
+    shutil.rmtree(source.output(store))
+    assert done(Copy("c", source), store) == made
+
+
+def test_a_stage_that_is_made_again_is_looked_at_again(store: Store) -> None:
+    source = Source("s", "old")
+    execute(source, store)
+    stage = Copy("c", source)
+    execute(stage, store)
+    remake(store, "new")
+    assert stage.done(store) is None  # The store now remembers the old record,
+    made = stage.execute(store, ignore)
+    assert stage.done(store) == made  # but no longer.
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from bench.stages.store import Store
+print("trying", flush=True)
+with Store(Path(sys.argv[1])).lock("kind", "0123456789abcdef"):
+    print("inside", flush=True)
+"""
+
+
+def test_a_lock_excludes_another_process(store: Store) -> None:
+    with store.lock("kind", "0123456789abcdef"):
+        other = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(store.root)], stdout=subprocess.PIPE, text=True
+        )
+        assert other.stdout is not None
+        try:
+            assert other.stdout.readline() == "trying\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(timeout=0.5)
+        except BaseException:
+            other.kill()
+            raise
+    output, _ = other.communicate(timeout=60)
+    assert output == "inside\n"
+    assert other.returncode == 0

@@ -1,0 +1,1 @@
+"""Timestep laws, one file each."""

@@ -1,0 +1,1 @@
+"""Reward scales, one file each."""

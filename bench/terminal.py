@@ -19,3 +19,8 @@ def silence_libraries() -> None:
 def print_json(value: Any) -> None:
     """Print data as JSON."""
     typer.echo(json.dumps(value, indent=1))
+
+
+def say(line: str) -> None:
+    """Print a line at once, from whichever process."""
+    print(line, flush=True)

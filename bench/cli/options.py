@@ -1,6 +1,10 @@
-"""What the options of the command line mean. Imports nothing heavy."""
+"""The options that commands share, and what their texts mean. Imports nothing heavy."""
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
 
 from trainers.errors import UserError
 
@@ -8,6 +12,31 @@ if TYPE_CHECKING:
     from bench.spec.model import Generate, Scoring
 
 M = TypeVar("M", "Generate", "Scoring")
+
+SpecArgument = Annotated[str, typer.Argument(help="Name of a shipped spec, or a YAML file.")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="A smaller version: a smoke test.")]
+SeedsOption = Annotated[str | None, typer.Option(help="Training seeds, e.g. 0-4 or 0,2,5.")]
+OutOption = Annotated[Path, typer.Option(help="Folder for the store and the results.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RewardsOption = Annotated[
+    str, typer.Option(help="Names with commas between them; 'all', 'mini' and 'hpsv2' are groups.")
+]
+WeightsOption = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=FOLDER or NAME=OWNER/REPOSITORY@REVISION; may be repeated."),
+]
+
+
+def _forbid_downloads(offline: bool) -> bool:
+    if offline:  # Read by huggingface_hub when it is imported.
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return offline
+
+
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", callback=_forbid_downloads, help="Forbid downloads.")
+]
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...] | None:

@@ -79,7 +79,7 @@ KILLED = """
 import sys
 from pathlib import Path
 import bench.pairs.label
-from tests.bench.test_data_label import Brightness
+from tests.bench.pairs.test_label import Brightness
 from trainers.data.sources import make_source
 
 bench.pairs.label.GROUP = 2

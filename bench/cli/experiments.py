@@ -1,0 +1,149 @@
+"""Commands on experiments: run one, show what it would take, run one stage of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.cli.options import (
+    JsonOption,
+    OutOption,
+    QuickOption,
+    SeedsOption,
+    SpecArgument,
+    WorkersOption,
+    parse_generate,
+    parse_seeds,
+)
+from trainers.errors import UserError
+
+
+def ablate(
+    spec: SpecArgument = "mini",
+    quick: QuickOption = False,
+    seeds: SeedsOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would run; run nothing.")] = False,
+    out: OutOption = Path("runs"),
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Train every arm, make paired images, score them, and test the paired differences."""
+    from bench.experiment import run as job
+    from bench.experiment.prepare import prepare
+    from bench.experiment.show import print_plan
+    from bench.report.terminal import print_results
+    from bench.spec.model import load_spec
+    from trainers.machine.processes import launched
+
+    if launched() > 1:
+        raise UserError(
+            "bench ablate starts its processes itself: run it without a launcher, and set "
+            "training.processes in the spec"
+        )
+    experiment = prepare(load_spec(spec, quick, parse_seeds(seeds)))
+    count = workers or job.default_workers(experiment.spec)
+    if plan:
+        print_plan(experiment, out, count, as_json)
+        return 0
+    console = Console(stderr=True)
+    results, outcome = job.ablate(experiment, out, count, console)
+    print_results(results, as_json)
+    console.print(f"written to {out / experiment.spec.name}", markup=False, soft_wrap=True)
+    for error in outcome.failed.values():
+        console.print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
+    return 2 if outcome.failed else 0
+
+
+def plan(
+    spec: SpecArgument = "mini",
+    tflops: Annotated[
+        float, typer.Option(min=1e-6, help="10^12 operations a second that a device sustains.")
+    ] = 100.0,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Devices that share the work; default: processes.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Say what a spec would take: parameters, memory, steps, GPU-hours. Needs no weights."""
+    from bench.estimate.plan import Assumptions, print_budget
+    from bench.spec.model import load_spec
+    from bench.terminal import silence_libraries
+
+    silence_libraries()
+    print_budget(load_spec(spec), Assumptions(tflops, devices), as_json)
+    return 0
+
+
+def train(
+    arm: Annotated[str, typer.Argument(help="Arm of the spec, e.g. DPO+A.")],
+    out: Annotated[Path, typer.Option(help="Folder for the network and the log.")],
+    spec: Annotated[str, typer.Option(help="Name of a shipped spec, or a YAML file.")] = "mini",
+    seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
+    num_processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that share a batch; default: the spec's."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="For encoding and training, e.g. cuda; default: the spec's.")
+    ] = None,
+) -> int:
+    """Train one arm; run again after an interruption, it goes on where it stopped.
+
+    Several processes: --num-processes on this machine, or 'accelerate launch -m bench train ...'.
+    """
+    from bench.experiment.single import train_arm
+    from bench.terminal import silence_libraries
+
+    silence_libraries()
+    changes = {
+        "training.processes": num_processes, "training.device": device, "encoding.device": device
+    }  # fmt: skip
+    execution = {key: value for key, value in changes.items() if value is not None}
+    train_arm(spec, arm, seed, out, Console(stderr=True), execution)
+    return 0
+
+
+def generate(
+    prompts: Annotated[str, typer.Option(help="Name of a prompt set, or a jsonl file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the images.")],
+    base: Annotated[str, typer.Option(help="A shipped model, or a diffusers folder.")] = "mini-sd",
+    network: Annotated[Path | None, typer.Option(help="Folder of a training run.")] = None,
+    backbone: Annotated[str, typer.Option(help="Kind of model.")] = "stable-diffusion",
+    sampler: Annotated[str, typer.Option(help="ddim, euler, dpm++ or flow-euler.")] = "ddim",
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 12,
+    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale.")] = 3.0,
+    eta: Annotated[float, typer.Option(help="Fresh noise in each step of ddim, 0 to 1.")] = 0.0,
+    height: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="A torch device, e.g. cuda.")] = "cpu",
+    images_per_prompt: Annotated[int, typer.Option(min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Base seed of the noise.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first prompts.")] = None,
+) -> int:
+    """Make images, one noise per prompt and index, whatever the model or the batch size."""
+    from bench.experiment.single import generate_images
+    from bench.terminal import silence_libraries
+
+    silence_libraries()
+    settings = parse_generate(
+        sampler=sampler, steps=steps, guidance=guidance, eta=eta, height=height, width=width,
+        dtype=dtype, device=device, images_per_prompt=images_per_prompt, seed=seed,
+    )  # fmt: skip
+    generate_images(base, network, prompts, limit, settings, out, Console(stderr=True), backbone)
+    return 0
+
+
+def export(
+    network: Annotated[Path, typer.Argument(help="Folder that 'bench train' has filled.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    base: Annotated[str, typer.Option(help="The model that was trained.")] = "mini-sd",
+) -> int:
+    """Write a trained model as a whole diffusers folder."""
+    from bench.assets import model_folder
+    from bench.export.folder import export as write
+
+    trained = write(model_folder(base), network, out)
+    typer.echo(f"{out}: {base} with its {' and '.join(trained)} from {network}")
+    return 0

@@ -2,13 +2,13 @@
 
 import difflib
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bench.assets import specs_folder
 from trainers.errors import UserError
 from trainers.registry import explain
 
@@ -177,8 +177,7 @@ class Spec(BaseModel):
 
 def shipped() -> dict[str, Path]:
     """The specs of the package by name."""
-    folder = Path(str(files("bench"))) / "spec" / "shipped"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(specs_folder().glob("*.yaml"))}
 
 
 def load_spec(source: str, quick: bool = False, seeds: tuple[int, ...] | None = None) -> Spec:

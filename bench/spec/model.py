@@ -197,9 +197,12 @@ def load_spec(source: str, quick: bool = False, seeds: tuple[int, ...] | None = 
     return parse_spec(raw, source)
 
 
-def _read(source: str, children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The keys of a spec; one that ``extends`` another gives dotted keys to replace in it."""
-    path = shipped().get(source, Path(source))
+def _read(source: str, folder: Path = Path(), children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a spec; one that ``extends`` another gives dotted keys to replace in it.
+
+    A path is relative to ``folder``, which for a spec that is extended is that of the other.
+    """
+    path = shipped().get(source, folder / source)
     if not path.is_file():
         near = difflib.get_close_matches(source, shipped(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -215,10 +218,14 @@ def _read(source: str, children: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise UserError(f"{path}: expected keys such as name, train and prompts, got {raw!r}")
     if (parent := raw.pop("extends", None)) is None:
         return raw
-    line = (*children, path)
-    if not isinstance(parent, str) or shipped().get(parent, Path(parent)) in line:
+    line = (*children, path.resolve())
+    found = shipped().get(parent, path.parent / parent) if isinstance(parent, str) else path
+    if found.resolve() in line:
         raise UserError(f"{path}: 'extends' must name another spec, got {parent!r}")
-    return override(_read(parent, line), raw)
+    try:
+        return override(_read(parent, path.parent, line), raw)
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
 def parse_spec(raw: Mapping[str, Any], where: str) -> Spec:
@@ -236,7 +243,8 @@ def parse_spec(raw: Mapping[str, Any], where: str) -> Spec:
 def override(values: Mapping[str, Any], changes: Overrides) -> dict[str, Any]:
     """A copy of ``values`` with dotted keys replaced.
 
-    A mapping replaces what it finds whole: settings of one plug-in make no sense for another.
+    A mapping replaces what it finds whole: settings of one plug-in make no sense for another. A
+    section that is not there is begun; what it may hold is checked with the whole.
 
     Raises:
         UserError: If a key leads through something that is not a mapping.
@@ -248,7 +256,11 @@ def override(values: Mapping[str, Any], changes: Overrides) -> dict[str, Any]:
             result[head] = value
             continue
         inner = result.get(head)
+        if inner is None:
+            inner = {}
         if not isinstance(inner, Mapping):
-            raise UserError(f"cannot set {key!r}: there is no section {head!r} to set it in")
+            raise UserError(
+                f"cannot set {key!r}: there is no section {head!r} to set it in, but {inner!r}"
+            )
         result[head] = override(inner, {rest: value})
     return result

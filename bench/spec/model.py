@@ -180,8 +180,19 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(specs_folder().glob("*.yaml"))}
 
 
-def load_spec(source: str, quick: bool = False, seeds: tuple[int, ...] | None = None) -> Spec:
+def load_spec(
+    source: str,
+    quick: bool = False,
+    seeds: tuple[int, ...] | None = None,
+    changes: Overrides | None = None,
+) -> Spec:
     """Read a shipped spec by name, or a YAML file by path.
+
+    Args:
+        source: The name or the path.
+        quick: Take the smaller version that its ``quick`` section describes.
+        seeds: Training seeds in place of its own, and of those of ``quick``.
+        changes: Dotted keys of the whole spec to replace, after ``quick``.
 
     Raises:
         UserError: If there is no such spec, it is not YAML, or it does not say what a spec must.
@@ -192,6 +203,7 @@ def load_spec(source: str, quick: bool = False, seeds: tuple[int, ...] | None = 
         if not spec.quick:
             raise UserError(f"{source} has no 'quick' section: run it without --quick, or add one")
         raw = override(raw, {**spec.quick, "name": f"{spec.name}-quick"})
+    raw = override(raw, changes or {})
     if seeds is not None:
         raw = override(raw, {"seeds": list(seeds)})
     return parse_spec(raw, source)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 
+from bench import __version__
 from bench.cli import run
 from bench.cli.options import parse_seeds
 from bench.experiment.prepare import prepare
@@ -286,3 +287,34 @@ def test_an_arm_is_encoded_and_trained_where_the_command_line_says(
     assert "encoding.device: 'cuda:99' cannot be used here" in said
     said = refused(capsys, "train", "DPO", "--out", str(tmp_path), "--num-processes", "7")
     assert "cannot be shared by 7 processes" in said
+
+
+def test_set_replaces_keys_of_the_spec(capsys: pytest.CaptureFixture[str]) -> None:
+    """After --quick and before --seeds; values are YAML."""
+    changes = ["--set", "train.steps=3", "--set", "prompt_limit=5"]
+    assert run(["ablate", "mini", "--quick", *changes, "--seeds", "7", "--plan", "--json"]) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    trained = {s["label"]: s["units"] for s in stages if s["kind"] == "train"}
+    assert trained == {f"training {arm} seed 7": 3 for arm in ("DPO", "DPO+A", "DPO+B", "DPO+A+B")}
+    assert {s["units"] for s in stages if s["kind"] == "images"} == {5}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("train.steps", "--set: expected KEY=YAML such as train.steps=10, got 'train.steps'"),
+        ("=3", "--set: expected KEY=YAML such as train.steps=10, got '=3'"),
+        ("train.steps={", "--set train.steps: expected YAML, got '{'"),
+        ("trian.steps=3", "mini: trian: unknown key"),
+    ],
+)
+def test_a_change_that_is_none(change: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ablate", "mini", "--set", change, "--plan"]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_the_version_and_short_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"dpo-bench {__version__}\n"
+    assert run(["ablate", "-h"]) == 0
+    assert "--set" in capsys.readouterr().out

@@ -42,6 +42,11 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def as_json(value: Any) -> str:
+    """JSON for people: indented, in the order given, with a newline at the end."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
 def sha256_text(text: str) -> str:
     """Hex sha256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()

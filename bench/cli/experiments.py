@@ -35,6 +35,7 @@ def ablate(
     from bench.experiment import run as job
     from bench.experiment.prepare import prepare
     from bench.experiment.show import print_plan
+    from bench.report.folder import render
     from bench.report.terminal import print_results
     from bench.spec.model import load_spec
     from trainers.machine.processes import launched
@@ -50,9 +51,9 @@ def ablate(
         print_plan(experiment, out, count, as_json)
         return 0
     console = Console(stderr=True)
-    results, outcome = job.ablate(experiment, out, count, console)
-    print_results(results, as_json)
-    console.print(f"written to {out / experiment.spec.name}", markup=False, soft_wrap=True)
+    folder, outcome = job.ablate(experiment, out, count, console)
+    print_results(render(folder), "json" if as_json else None)
+    console.print(f"written to {folder}", markup=False, soft_wrap=True)
     for error in outcome.failed.values():
         console.print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
     return 2 if outcome.failed else 0

@@ -13,9 +13,10 @@ import typer
 from bench import __version__
 from bench.cli import run
 from bench.cli.options import parse_seeds
+from bench.experiment.collect import make_protocol
 from bench.experiment.prepare import prepare
 from bench.launch.local import Outcome
-from bench.results.files import make_plan, render
+from bench.report.notes import footer
 from bench.rewards import REWARDS
 from bench.spec.model import load_spec, shipped
 from trainers.errors import UserError
@@ -144,13 +145,13 @@ def test_failed_runs_are_exit_code_2_and_named(
     write_spec: WriteSpec,
     result_folder: Callable[..., Path],
 ) -> None:
-    results = render(result_folder())
+    folder = result_folder()
     outcome = Outcome(failed={"x": "training DPO seed 0: ValueError: no luck"})
-    monkeypatch.setattr("bench.experiment.run.ablate", lambda *_: (results, outcome))
+    monkeypatch.setattr("bench.experiment.run.ablate", lambda *_: (folder, outcome))
     assert run(["ablate", write_spec(tiny), "--json"]) == 2
     captured = capsys.readouterr()
     assert "failed: training DPO seed 0: ValueError: no luck" in captured.err
-    assert json.loads(captured.out)["plan"]["title"] == "Made-up scores"
+    assert json.loads(captured.out)["protocol"]["title"] == "Made-up scores"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ablate", "--help"], ["nonsense"]])
@@ -258,9 +259,9 @@ def test_repeated_prompts_are_told(
     assert "3 prompts; 1 repeated ones left out" in capsys.readouterr().out
     assert run([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["repeated_prompts"] == 1
-    footer = make_plan(prepare(load_spec(spec))).footer[0]
-    assert footer.startswith("3 prompts of set (unstated split, sha256 ")
-    assert ", 1 repeated left out), 1 image(s) each" in footer
+    told = next(footer(make_protocol(prepare(load_spec(spec)))))
+    assert told.startswith("3 prompts of set (unstated split, sha256 ")
+    assert ", 1 repeated left out), 1 image(s) each" in told
 
 
 def test_doctor_json_parses_and_decides_the_exit_code(capsys: Capture) -> None:

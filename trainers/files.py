@@ -9,6 +9,15 @@ from pathlib import Path
 from typing import Any
 
 
+def _mode() -> int:
+    """Permissions of a new file by this process's umask, which can only be read by setting it."""
+    os.umask(mask := os.umask(0o077))
+    return 0o666 & ~mask
+
+
+MODE = _mode()  # Once, and before there are threads whose files it could touch.
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, sync it and move it into place.
 
@@ -22,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
-        part.chmod(0o644)
+        part.chmod(MODE)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

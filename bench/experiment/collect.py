@@ -137,7 +137,7 @@ def make_manifest(experiment: Experiment, store: Store) -> Manifest:
         inputs=_inputs(experiment),
         rewards=experiment.cards,
         stages=tuple(_stages(experiment, store)),
-        git=git_state(Path(__file__).parent),
+        git=git_state(Path(bench.__file__).parents[1]),
         packages=packages(),
         machine=machine(),
     )

@@ -27,6 +27,7 @@ def _version(package: str) -> str | None:
 
 def machine() -> Machine:
     """This machine."""
+    here = torch.cuda.is_available()
     return Machine(
         python=platform.python_version(),
         system=platform.system(),
@@ -34,24 +35,38 @@ def machine() -> Machine:
         cores=os.cpu_count(),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         threads_per_worker=1,
-        cuda=torch.version.cuda if torch.cuda.is_available() else None,
+        gpus=tuple(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())),
+        driver=_driver() if here else None,
+        cuda=torch.version.cuda if here else None,
+        cudnn=torch.backends.cudnn.version() if here else None,
     )
 
 
-def git_state(folder: Path) -> Git | None:
-    """The checkout that a folder lies in; None outside git."""
+def _driver() -> str | None:
+    found = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return found.partition("\n")[0] if found else None
+
+
+def _output(*command: str) -> str | None:
+    """What a program prints; None if it is not there, fails or does not answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def git_state(root: Path) -> Git | None:
+    """The checkout whose top ``root`` is; None if it is none.
+
+    A repository further up does not count: an environment may lie in anybody's.
+    """
 
     def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False
-            )
-        except FileNotFoundError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
+        return _output("git", "-C", str(root), *words)
 
-    commit = git("rev-parse", "HEAD")
-    if commit is None:
+    top, commit = git("rev-parse", "--show-toplevel"), git("rev-parse", "HEAD")
+    if top is None or commit is None or Path(top).resolve() != root.resolve():
         return None
     patch = git("diff", "HEAD") or ""
     return Git(

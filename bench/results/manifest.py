@@ -4,8 +4,9 @@ from typing import Any, Literal
 
 from bench.results.protocol import Record
 
-PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "safetensors", "numpy", "scipy",
-            "pandas", "pyarrow", "pillow", "pydantic")  # fmt: skip
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "huggingface_hub",
+            "tokenizers", "safetensors", "numpy", "scipy", "pandas", "pyarrow", "pillow",
+            "pydantic")  # fmt: skip
 """Packages whose versions a manifest names."""
 
 
@@ -111,8 +112,14 @@ class Machine(Record):
     """Vector instructions that torch uses, e.g. ``AVX2``."""
     threads_per_worker: int
     """Threads of each process."""
+    gpus: tuple[str, ...]
+    """Names of the GPUs; empty without any."""
+    driver: str | None
+    """Version of their driver; None without any, or where it cannot be asked for."""
     cuda: str | None
     """Version of CUDA that torch was built for; None where there is no GPU."""
+    cudnn: int | None
+    """Version of cuDNN; None where there is no GPU."""
 
 
 class Manifest(Record):

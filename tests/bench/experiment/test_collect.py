@@ -128,3 +128,5 @@ def test_uncommitted_changes_are_recorded_by_their_hash(tmp_path: Path) -> None:
     assert dirty.commit == clean.commit
     assert dirty.dirty
     assert len(dirty.patch_sha256 or "") == 64
+    (tmp_path / "environment").mkdir()
+    assert git_state(tmp_path / "environment") is None, "somebody's repository around it"

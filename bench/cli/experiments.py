@@ -16,7 +16,10 @@ from bench.cli.options import (
     parse_generate,
     parse_seeds,
 )
+from bench.images.samplers import SAMPLERS
 from trainers.errors import UserError
+
+_ETA = " and ".join(name for name, sampler in SAMPLERS.items() if sampler.takes_eta)
 
 
 def ablate(
@@ -110,10 +113,10 @@ def generate(
     base: Annotated[str, typer.Option(help="A shipped model, or a diffusers folder.")] = "mini-sd",
     network: Annotated[Path | None, typer.Option(help="Folder of a training run.")] = None,
     backbone: Annotated[str, typer.Option(help="Kind of model.")] = "stable-diffusion",
-    sampler: Annotated[str, typer.Option(help="ddim, euler, dpm++ or flow-euler.")] = "ddim",
+    sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = "ddim",
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 12,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale.")] = 3.0,
-    eta: Annotated[float, typer.Option(help="Fresh noise in each step of ddim, 0 to 1.")] = 0.0,
+    eta: Annotated[float, typer.Option(help=f"Fresh noise in each step of {_ETA}, 0 to 1.")] = 0.0,
     height: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",

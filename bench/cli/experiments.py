@@ -60,21 +60,25 @@ def ablate(
 
 def plan(
     spec: SpecArgument = "mini",
-    tflops: Annotated[
-        float, typer.Option(min=1e-6, help="10^12 operations a second that a device sustains.")
-    ] = 100.0,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a step, images and scores here; needs weights.")
+    ] = False,
     devices: Annotated[
         int | None, typer.Option(min=1, help="Devices that share the work; default: processes.")
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Say what a spec would take: parameters, memory, steps, GPU-hours. Needs no weights."""
-    from bench.estimate.plan import Assumptions, print_budget
+    """Say what a spec would take: parameters, memory, steps, hours. Needs no weights."""
+    from bench.estimate.measure import measure as measure_rates
+    from bench.estimate.plan import budget
+    from bench.estimate.show import print_budget
     from bench.spec.model import load_spec
     from bench.terminal import silence_libraries
 
     silence_libraries()
-    print_budget(load_spec(spec), Assumptions(tflops, devices), as_json)
+    loaded = load_spec(spec)
+    rates = measure_rates(loaded) if measure else None
+    print_budget(loaded, budget(loaded, devices, rates), as_json)
     return 0
 
 

@@ -96,15 +96,15 @@ def _encoding(spec: Spec, folder: Path) -> tuple[Rate, Moments, Condition]:
 
 
 def _training(spec: Spec, folder: Path, image: Moments, told: Condition) -> list[Rate]:
+    """What a pair takes of each arm; equal runs are one run."""
     device, processes = spec.training.device, spec.training.processes
     backbone = BACKBONES.get(spec.backbone)(folder, device)
-    return [
-        _rate(
-            "training", device, pair_seconds(config, backbone, image, told, processes, device),
-            arm=arm,
-        )
-        for arm, config in arm_configs(spec).items()
-    ]  # fmt: skip
+    arms = arm_configs(spec)
+    seconds = {
+        run: pair_seconds(config, backbone, image, told, processes, device)
+        for run, config in {config.run_id(): config for config in arms.values()}.items()
+    }
+    return [_rate("training", device, seconds[c.run_id()], arm=arm) for arm, c in arms.items()]
 
 
 def pair_seconds(

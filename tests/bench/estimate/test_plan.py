@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.assets import model_folder
 from bench.cli import run
 from bench.estimate.plan import budget
 from bench.spec.model import Training, load_spec
@@ -30,6 +31,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert plan["parameters"]["network"] == 859_520_964
     assert run(["plan", str(path)]) == 0
     assert "859.5 M" in capsys.readouterr().out
+
+
+def test_a_folder_needs_no_weights(tmp_path: Path) -> None:
+    """Its configs give what they give beside the weights; a part that it lacks is named."""
+    spec, model = load_spec("mini"), tmp_path / "model"
+    whole = model_folder(spec.base)
+    for config in whole.glob("*/config.json"):
+        (model / config.parent.name).mkdir(parents=True)
+        (model / config.parent.name / "config.json").write_bytes(config.read_bytes())
+    bare = spec.model_copy(update={"base": str(model)})
+    same = ("parameters", "training_gib", "generation_gib", "encodings", "latent_side")
+    plan, expected = budget(bare), budget(spec)
+    assert {key: plan[key] for key in same} == {key: expected[key] for key in same}
+    (model / "vae" / "config.json").unlink()
+    with pytest.raises(UserError, match=r"there is no .*vae/config\.json: give a folder"):
+        budget(bare)
 
 
 def test_a_sampler_that_does_not_fit_is_refused() -> None:

@@ -81,8 +81,7 @@ def announce(config: TrainConfig, processes: int) -> Iterator[str]:
         f"{rule.warmup_steps} steps; with --scale_lr it would be "
         f"{unscaled_lr(rule.lr, config.batch_size):.6g}"
     )
-    beta = getattr(config.objective, "beta", None)
-    if beta is not None:
+    if (beta := config.objective.strength) is not None:
         yield f"beta: {beta:g}; bench convert --beta {beta:g} says what other sources call it"
 
 

@@ -1,5 +1,6 @@
 """Paired images: the noise of an image depends on its prompt and index alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,12 +8,13 @@ import torch
 from PIL import Image
 
 from bench.images.folder import image_name, write_index
-from bench.images.samplers import fitting
+from bench.images.samplers import SAMPLERS, fitting
 from trainers.backbones import BACKBONES
 from trainers.files import sha256_file, write_atomically
 from trainers.seeds import derive
 
 if TYPE_CHECKING:
+    from bench.spec.model import Generate
     from bench.stages.kinds import GenerateStage, Report
 
 
@@ -42,6 +44,23 @@ def load_pipeline(
     return pipeline
 
 
+def sample(
+    pipeline: Any, settings: "Generate", keys: Sequence[tuple[str, int]]
+) -> list[Image.Image]:
+    """One batch of images by a loaded pipeline, each by its prompt and index."""
+    eta = {"eta": settings.eta} if SAMPLERS[settings.sampler].takes_eta else {}
+    images: list[Image.Image] = pipeline(
+        [prompt for prompt, _ in keys],
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance,
+        height=settings.height,
+        width=settings.width,
+        generator=[image_generator(settings.seed, prompt, k) for prompt, k in keys],
+        **eta,
+    ).images
+    return images
+
+
 def generate(stage: "GenerateStage", network: Path | None, folder: Path, report: "Report") -> None:
     """Write the images of a stage as PNG files, and an index with their hashes.
 
@@ -51,24 +70,14 @@ def generate(stage: "GenerateStage", network: Path | None, folder: Path, report:
     settings = stage.settings
     indices = range(stage.first_index, stage.first_index + settings.images_per_prompt)
     todo = [(name, prompt, k) for name, prompt in stage.prompts for k in indices]
-    sampler = settings.sampler
     pipeline = load_pipeline(
-        stage.base, network, sampler, stage.backbone, settings.dtype, settings.device
+        stage.base, network, settings.sampler, stage.backbone, settings.dtype, settings.device
     )
-    eta = {"eta": settings.eta} if fitting(sampler, stage.backbone).takes_eta else {}
     for start in range(0, len(todo), settings.batch_size):
         part = todo[start : start + settings.batch_size]
         paths = [folder / image_name(prompt, k) for _, prompt, k in part]
         if not all(path.exists() for path in paths):
-            images = pipeline(
-                [prompt for _, prompt, _ in part],
-                num_inference_steps=settings.steps,
-                guidance_scale=settings.guidance,
-                height=settings.height,
-                width=settings.width,
-                generator=[image_generator(settings.seed, prompt, k) for _, prompt, k in part],
-                **eta,
-            ).images
+            images = sample(pipeline, settings, [(prompt, k) for _, prompt, k in part])
             for path, image in zip(paths, images, strict=True):
                 _save(image, path)
         report(start + len(part))

@@ -178,9 +178,10 @@ class GenerateStage(Stage):
         """Refuse a sampler that does not fit now, rather than after the training.
 
         Raises:
-            UserError: If the backbone or the sampler is unknown, or one does not fit the other.
+            UserError: If the backbone or the sampler is unknown, one does not fit the other, or
+                the sampler takes no eta and one is set.
         """
-        fitting(self.settings.sampler, self.backbone)
+        fitting(self.settings.sampler, self.backbone, self.settings.eta)
 
     def key(self) -> dict[str, Any]:
         """See the base class. Prompt ids are names; they do not enter."""

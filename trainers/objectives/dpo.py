@@ -24,6 +24,11 @@ class DPO(Objective):
     soft_labels: ClassVar[bool] = True
     beta: float = Field(5000.0, gt=0)
 
+    @property
+    def strength(self) -> float:
+        """``beta``."""
+        return self.beta
+
     def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
         """See the class; ``[n]``, at least 0."""
         u = 0.5 * self.beta * scale * errors.margin

@@ -1,6 +1,7 @@
 """Adafactor, as Diffusion-DPO trains SDXL."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -42,3 +43,9 @@ class Adafactor(Optimizer):
             relative_step=False,
         )
         return made
+
+    def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Means of the rows and of the columns of a matrix, in float32; all of a vector."""
+        return 4 * sum(
+            prod(s[:-1]) + prod((*s[:-2], s[-1])) if len(s) > 1 else prod(s) for s in shapes
+        )

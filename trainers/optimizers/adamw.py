@@ -1,6 +1,7 @@
 """AdamW."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import prod
 from typing import ClassVar
 
 import torch
@@ -18,6 +19,7 @@ class AdamW(Optimizer):
     """
 
     name: ClassVar[str] = "adamw"
+    shardable: ClassVar[bool] = True
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
 
@@ -32,3 +34,7 @@ class AdamW(Optimizer):
             weight_decay=self.weight_decay,
             fused=all(weight.is_cuda for weight in weights) or None,
         )
+
+    def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Two float32 moments a weight."""
+        return 8 * sum(map(prod, shapes))

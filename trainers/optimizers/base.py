@@ -2,8 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,6 +15,8 @@ from trainers.registry import Settings
 class Optimizer(Settings, ABC):
     """A linear warm-up, then the schedule."""
 
+    shardable: ClassVar[bool] = False
+    """Whether it treats each weight by itself, so that FSDP may spread a tensor over processes."""
     lr: float = Field(gt=0)
     """The rate that is applied: no hidden factor of batch size or processes."""
     warmup_steps: int = Field(0, ge=0)
@@ -31,6 +33,10 @@ class Optimizer(Settings, ABC):
         Raises:
             UserError: If a package that it needs is not installed.
         """
+
+    def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Bytes of state for weights of some shapes; AdamW's, where an optimiser says nothing."""
+        return 8 * sum(map(math.prod, shapes))
 
     def lr_at(self, step: int, steps: int) -> float:
         """Learning rate of 0-based ``step`` of a run of ``steps``."""

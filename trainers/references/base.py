@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -49,6 +49,18 @@ class Reference(ABC):
 class ReferenceRule(Settings, ABC):
     """The settings of a reference."""
 
+    own_network: ClassVar[bool] = True
+    """Whether it holds a network of its own, besides policy and pretrained network."""
+
+    @property
+    def acts_every(self) -> int:
+        """Optimiser steps from one at which it acts to the next."""
+        return 1
+
+    def measured_images(self, batch_size: int) -> int:
+        """Images of a batch that two networks run on when it acts; none unless it measures."""
+        return 0
+
     @abstractmethod
     def start(self, init: nn.Module) -> Reference:
         """The reference at the start of a run, from the frozen pretrained network."""
@@ -75,6 +87,16 @@ class Updating(ReferenceRule, ABC):
     """Preferred images of the batch on which the divergence is measured, at most."""
     monitor: bool = True
     """Measure the divergence even where there is no gate to need it."""
+
+    @property
+    def acts_every(self) -> int:
+        """``tau``."""
+        return self.tau
+
+    def measured_images(self, batch_size: int) -> int:
+        """See the base class: those of the divergence."""
+        measures = self.delta is not None or self.monitor
+        return min(self.subset, batch_size) if measures else 0
 
     @property
     @abstractmethod

@@ -2,7 +2,8 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -32,6 +33,7 @@ class LoRA(Weights):
     """
 
     name: ClassVar[str] = "lora"
+    adapter: ClassVar[bool] = True
     rank: int = Field(8, ge=1)
     alpha: float | None = Field(None, gt=0)
     """None for ``rank``, a factor of 1."""
@@ -105,6 +107,15 @@ class LoRA(Weights):
             init_lora_weights=self.init,
         )
         return config, inject_adapter_in_model
+
+    def trained_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """See the base class: A and B of every target."""
+        found: list[tuple[int, ...]] = []
+        for name, shape in shapes.items():
+            layer = name.removesuffix(".weight")
+            if layer != name and any(f".{layer}".endswith(f".{target}") for target in self.targets):
+                found += [(self.rank, prod(shape[1:])), (shape[0], self.rank)]
+        return found
 
     def network(self, role: nn.Module) -> nn.Module:
         """See the base class."""

@@ -120,12 +120,24 @@ def test_every_sampler_is_tested_above() -> None:
         (XL, "flow-euler", "ddim or euler or dpm\\+\\+"),
         (SD3, "ddim", "flow-euler"),
         (SD3, "dpm++", "flow-euler"),
+        (SD, "dimm", "ddim or euler or dpm\\+\\+"),
     ],
 )
 def test_a_sampler_that_does_not_fit_is_refused(backbone: str, sampler: str, instead: str) -> None:
     """When the stage is laid out, before the model is even looked for."""
     with pytest.raises(UserError, match=f"'{backbone}': set generate.sampler to {instead}$"):
         stage(backbone, Path("nowhere"), sampler=sampler)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "sampler", "mend"),
+    [(SD, "euler", "0, or generate.sampler to ddim"), (SD3, "flow-euler", "0")],
+)
+def test_eta_with_a_sampler_that_takes_none_is_refused(
+    backbone: str, sampler: str, mend: str
+) -> None:
+    with pytest.raises(UserError, match=f"'{sampler}' takes no eta: set generate.eta to {mend}$"):
+        stage(backbone, Path("nowhere"), sampler=sampler, eta=0.5)
 
 
 def test_eta_is_fresh_noise_of_the_image_itself(make: Make) -> None:

@@ -16,9 +16,8 @@ from safetensors.torch import load_file
 from bench.experiment.prepare import prepare
 from bench.experiment.single import announce
 from bench.spec.model import override, parse_spec
-from bench.stages.kinds import TrainStage
 from bench.stages.store import Store
-from bench.stages.train import train
+from bench.stages.train import TrainStage, train
 from trainers.core import CHECKPOINT, METRICS
 from trainers.errors import UserError
 from trainers.machine.processes import joined, share
@@ -45,6 +44,13 @@ def on_every_step(step: int, metrics: StepMetrics) -> None:
 
 class Interrupted(Exception):
     """Stands for anything that ends a run."""
+
+
+def train_stage(
+    stage: TrainStage, folder: Path, store: Store, on_step: Callable[[int, StepMetrics], None]
+) -> None:
+    """As ``bench train`` does, into a folder outside of the store."""
+    train(stage.config, stage.base, stage.encode.stored(store), stage.training, folder, on_step)
 
 
 def stop_at(last: int) -> Callable[[int, StepMetrics], None]:
@@ -104,7 +110,7 @@ def make(store: Store, tiny_experiment: Callable[[], dict[str, Any]]) -> Make:
         raw |= {"components": {}, "training": {"processes": processes, "checkpoint_every": 2}}
         found = prepare(parse_spec(raw, "tiny")).sets[1].images.train
         assert found is not None
-        found.latents.execute(store, lambda images: None)
+        found.encode.execute(store, lambda images: None)
         return found
 
     return stage
@@ -116,7 +122,7 @@ def run(make: Make, store: Store, tmp_path_factory: pytest.TempPathFactory) -> C
 
     def leave(processes: int, **changes: Any) -> Files:
         folder = tmp_path_factory.mktemp("run")
-        train(make(processes, **changes), folder, store, on_every_step)
+        train_stage(make(processes, **changes), folder, store, on_every_step)
         return files(folder)
 
     return leave
@@ -163,9 +169,9 @@ def test_a_stopped_run_goes_on_exactly_in_every_process(
     long = {"steps": 10 if sharded else 16, "batch_size": 2}
     resumed: list[int] = []
     with pytest.raises(Interrupted):
-        train(make(2, **long), tmp_path, store, stop_at(3))
+        train_stage(make(2, **long), tmp_path, store, stop_at(3))
     assert (tmp_path / CHECKPOINT).is_file()
-    train(make(2, **long), tmp_path, store, lambda step, _: resumed.append(step))
+    train_stage(make(2, **long), tmp_path, store, lambda step, _: resumed.append(step))
     assert resumed == list(range(resumed[0], long["steps"] + 1))
     assert resumed[0] in range(3, long["steps"], 2)
     assert files(tmp_path) == run(2, **long)
@@ -222,7 +228,7 @@ def test_a_fault_of_the_run_is_the_fault_of_all(make: Make, store: Store, tmp_pa
     """No process waits for ever for one that has stopped."""
     stage = make(2, **{"optimizer": {"lr": 1e30}, "reference": {"name": "frozen"}})
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        train(stage, tmp_path, store, on_every_step)
+        train_stage(stage, tmp_path, store, on_every_step)
 
 
 def test_batches_that_cannot_be_shared(make: Make) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli import about, data, experiments, mini, official, results, scores
+from bench.cli import about, data, experiments, mini, official, results, scores, store
 from trainers.errors import UserError
 
 app = typer.Typer(
@@ -47,7 +47,12 @@ for command in (
     about.doctor,
 ):
     app.command("list" if command is about.list_plugins else None)(command)
-for name, group in {"mini": mini.app, "official": official.app, "data": data.app}.items():
+for name, group in {
+    "mini": mini.app,
+    "official": official.app,
+    "data": data.app,
+    "store": store.app,
+}.items():
     app.add_typer(group, name=name)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.assets import model_folder
 from bench.estimate.plan import arm_configs
 from bench.estimate.rates import Part, Rate
-from bench.images.draw import load_pipeline, sample
+from bench.images.draw import draw, load_pipeline
 from bench.rewards.engine import make_reward
 from bench.rewards.kit.shared import Shared
 from bench.spec.model import Spec
@@ -136,10 +136,10 @@ def _generation(spec: Spec, folder: Path) -> tuple[Rate, list[str], list[Image.I
     items = load_prompts(spec.prompts, spec.prompt_limit, spec.prompt_files).items
     prompts = [prompt for _, prompt in items[: made.batch_size]]
     pipeline = load_pipeline(folder, None, made.sampler, spec.backbone, made.dtype, made.device)
-    draw = partial(sample, pipeline, made)
-    draw([(prompts[0], 0)])  # What is only done once.
+    keys = [(prompt, 0) for prompt in prompts]
+    draw(pipeline, prompts[:1], keys[:1], made)  # What is only done once.
     images: list[Image.Image] = []
-    seconds = _time(lambda: images.extend(draw([(p, 0) for p in prompts])), made.device)
+    seconds = _time(lambda: images.extend(draw(pipeline, prompts, keys, made)), made.device)
     return _rate("generation", made.device, seconds / len(images)), prompts, images
 
 

@@ -23,11 +23,11 @@ from PIL import Image
 
 from bench.assets import folder_sha256
 from bench.cli import run
-from bench.images.draw import generate, image_generator
+from bench.images.draw import image_generator
 from bench.images.folder import image_name
 from bench.images.samplers import SAMPLERS
 from bench.spec.model import Generate
-from bench.stages.kinds import GenerateStage
+from bench.stages.generate import GenerateStage, write_images
 from trainers.backbones import Backbone
 from trainers.errors import UserError
 
@@ -58,6 +58,11 @@ def stage(backbone: str, folder: Path, **settings: Any) -> GenerateStage:
     return GenerateStage("images", chosen, 0, prompts, backbone, folder, "0" * 64, None)
 
 
+def write(backbone: str, folder: Path, network: Path | None, out: Path, **settings: Any) -> None:
+    chosen = stage(backbone, folder, **settings).settings
+    write_images(folder, network, backbone, PROMPTS, chosen, out, lambda _: None)
+
+
 @pytest.fixture
 def make(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Make:
     """The pixels of one image per prompt."""
@@ -65,7 +70,7 @@ def make(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     def run(backbone: str, network: Path | None = None, **settings: Any) -> Any:
         out = tmp_path_factory.mktemp("images")
         torch.set_num_threads(1)
-        generate(stage(backbone, folders[backbone], **settings), network, out, lambda _: None)
+        write(backbone, folders[backbone], network, out, **settings)
         return {p: np.asarray(Image.open(out / image_name(p, 0))) for p in PROMPTS}
 
     return run
@@ -161,7 +166,7 @@ def test_size_and_precision(make: Make, backbone: str) -> None:
 
 def test_sd3_without_t5(sd3_without_t5: Path, tmp_path: Path) -> None:
     """Its index names an encoder that is not there."""
-    generate(stage(SD3, sd3_without_t5, sampler="flow-euler"), None, tmp_path, lambda _: None)
+    write(SD3, sd3_without_t5, None, tmp_path, sampler="flow-euler")
     assert (tmp_path / image_name("owl", 0)).is_file()
 
 

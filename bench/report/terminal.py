@@ -30,9 +30,8 @@ def print_results(results: Results, folder: Path, notes: bool = False) -> None:
         typer.echo()
         for note in shown.notes:
             print_text(f"- {one_line(note)}")
-    hint = "" if notes else f" (with the notes that bench table {folder} --notes prints)"
-    first, *others = FILES
-    typer.echo(f"\nIn {folder}: {first}{hint}, {', '.join(others)}")
+    hint = "" if notes else f". Notes: bench table {folder} --notes"
+    typer.echo(f"\nIn {folder}: {', '.join(FILES)}{hint}")
 
 
 def _print(table: Table) -> None:

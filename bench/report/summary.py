@@ -102,14 +102,15 @@ def _disagreement(results: Results) -> Iterator[str]:
     against = [(f, _dissent(f, others, primary)) for f in results.comparisons]
     against = [(f, names) for f, names in against if names]
     if not against:
-        yield f"No other reward contradicts {primary}."
+        yield f"No other reward takes a side that {primary} does not."
         return
     most, names = max(against, key=lambda pair: len(pair[1]))
     rates = ", ".join(f"{name} {_rate(most.contrasts[name])}" for name in names)
     yield (
-        f"Other rewards contradict {primary} in {len(against)} of {len(results.comparisons)} "
-        f"comparisons, most in {_pair(most)}: {most.comparison.on} wins {rates} of images, by "
-        f"{primary} {_rate(most.contrasts[primary])} ({most.verdict})."
+        f"Other rewards take a side that {primary} does not in {len(against)} of "
+        f"{len(results.comparisons)} comparisons, most in {_pair(most)}: "
+        f"{most.comparison.on} wins {rates} of images, by {primary} "
+        f"{_rate(most.contrasts[primary])} ({most.verdict})."
     )
 
 

@@ -152,8 +152,8 @@ def test_other_rewards_that_contradict_the_primary_are_named(
         ),
     )  # fmt: skip
     assert summary(found)[-2] == (
-        "Other rewards contradict truth in 2 of 2 comparisons, most in DPO+A - DPO: DPO+A wins up "
-        "71.4 %, down 39.2 % of images, by truth 46.8 % (equivalent)."
+        "Other rewards take a side that truth does not in 2 of 2 comparisons, most in DPO+A - DPO: "
+        "DPO+A wins up 71.4 %, down 39.2 % of images, by truth 46.8 % (equivalent)."
     )
 
 
@@ -163,7 +163,7 @@ def test_an_open_verdict_is_contradicted_only_by_the_other_side(
 ) -> None:
     contrasts = {"truth": contrast(0.0, 0.01, rate), "learned": contrast(1, 0.5, 0.7)}
     found = summary(make_results(("DPO", "base", "inconclusive", contrasts)))
-    assert ("No other reward contradicts truth." not in found) == contradicted
+    assert ("No other reward takes a side that truth does not." not in found) == contradicted
 
 
 def test_analysed_scores_are_summed_up(
@@ -177,5 +177,5 @@ def test_analysed_scores_are_summed_up(
     assert len(told) == 3
     assert "what helps is DPO - base: +0.2" in told[0]
     # More is better by the one, less by the other, and both rise.
-    assert told[1].startswith("Other rewards contradict truth in 2 of 2 comparisons")
+    assert told[1].startswith("Other rewards take a side that truth does not in 2 of 2 comparisons")
     assert "flaws" in told[1]

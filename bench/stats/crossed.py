@@ -24,10 +24,11 @@ class Interval:
         low: Lower bound.
         high: Upper bound.
         se: Standard error, >= 0; 0 only if the complete cells are all equal.
-        df: Degrees of freedom of the t distribution, > 0.
+        df: Degrees of freedom of the t distribution, > 0; of a moderated interval, which is not of
+            t, Satterthwaite's for its variance.
         p_value: Two-sided p against a mean of 0, in [0, 1], never NaN. With ``se == 0`` it is 1 if
             the mean is exactly 0 and 0 otherwise.
-        confidence: Level of ``low`` and ``high``, in (0, 1).
+        confidence: Level of ``low`` and ``high``, in (0, 1); never adjusted for a family.
         n_seeds: Training seeds analysed.
         n_prompts: Prompts analysed.
         n_missing: Missing cells of the input matrix.

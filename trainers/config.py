@@ -20,6 +20,7 @@ from trainers.machine.execution import Precision
 from trainers.objectives import OBJECTIVES, Objective
 from trainers.optimizers import OPTIMIZERS, Optimizer
 from trainers.references import REFERENCES, ReferenceRule, Updating
+from trainers.references.frozen import Frozen
 from trainers.registry import Registry, Settings, build
 from trainers.timesteps import LAWS, SCALES, RewardScale, TimestepLaw
 from trainers.weights import WEIGHTS, Weights
@@ -98,6 +99,12 @@ class TrainConfig(BaseModel):
                 f"objective {self.objective.name!r} cannot learn from ties: set 'data.ties: drop'"
             )
         return self
+
+    @model_validator(mode="after")
+    def _unused_reference(self) -> "TrainConfig":
+        if self.objective.referenced or self.reference.name == Frozen.name:
+            return self
+        return self.model_copy(update={"reference": Frozen()})
 
     @model_validator(mode="after")
     def _frozen_weights_fit(self) -> "TrainConfig":

@@ -26,7 +26,6 @@ from bench.stats.decide import (
 )
 from bench.stats.gain import MIN_SEEDS, ShareOfGain, share_of_gain, within_bound, within_share
 from bench.stats.moderated import SeedNoise, moderated_interval, seed_noise
-from bench.stats.noise_floor import noise_floor, tost_equivalent, verdict
 from bench.stats.power import (
     Question,
     VarianceComponents,
@@ -74,7 +73,6 @@ __all__ = [
     "mean_squares",
     "missing_share",
     "moderated_interval",
-    "noise_floor",
     "paired_differences",
     "pigeonhole_bootstrap",
     "pigeonhole_bootstraps",
@@ -87,11 +85,9 @@ __all__ = [
     "sign_flip_p",
     "sign_test",
     "standard_error",
-    "tost_equivalent",
     "training_noise",
     "two_sided_p",
     "variance_components",
-    "verdict",
     "wilcoxon_prompts",
     "wilson",
     "win_matrix",

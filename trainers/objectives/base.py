@@ -36,6 +36,9 @@ class Objective(Settings, ABC):
 
     soft_labels: ClassVar[bool] = False
     """Whether it makes use of ``preference``; others are refused where ties are kept."""
+    referenced: ClassVar[bool] = True
+    """Whether it makes use of the reference's errors; others are given a frozen reference, whatever
+    rule is asked for: a rule that nothing depends on makes no other run."""
 
     @property
     def strength(self) -> float | None:

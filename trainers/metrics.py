@@ -37,8 +37,8 @@ class StepMetrics:
     """Number of pairs per tenth of the timesteps, the cleanest first."""
 
 
-class Seen:
-    """What a step saw of each pair of its batch, ``[6, n]`` on the CPU, for its line in the log."""
+class StepStatistics:
+    """Statistics of each pair of a step's batch, ``[6, n]`` on the CPU, for its line in the log."""
 
     def __init__(self, columns: Tensor) -> None:
         """Rows: loss; errors of policy, then of reference, on winner and loser; timestep."""

@@ -27,7 +27,7 @@ from bench.terminal import print_json
 from trainers.config import TrainConfig
 from trainers.conventions import BETA_CONVENTIONS, beta_there, unscaled_lr
 from trainers.errors import UserError
-from trainers.machine.processes import share
+from trainers.machine.processes import split_batch
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _pairs(configs: dict[str, TrainConfig]) -> int:
 
 def _batch(config: TrainConfig, processes: int) -> dict[str, float]:
     """What a run does in a step, and what ``--scale_lr`` of the public scripts starts from."""
-    lr, own = config.optimizer.lr, share(config.batch_size, config.accumulation, processes)
+    lr, own = config.optimizer.lr, split_batch(config.batch_size, config.accumulation, processes)
     return {
         "pairs": config.batch_size,
         "processes": processes,

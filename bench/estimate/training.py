@@ -5,7 +5,7 @@ from math import prod
 
 from bench.estimate.network import Cost
 from trainers.config import TrainConfig
-from trainers.machine.processes import share
+from trainers.machine.processes import split_batch
 from trainers.references.base import Updating
 from trainers.weights.lora import LoRA
 
@@ -44,7 +44,7 @@ def training_of(config: TrainConfig, processes: int = 1) -> Training:
     Raises:
         UserError: If they cannot share its batch in equal parts.
     """
-    own = share(config.batch_size, config.accumulation, processes)
+    own = split_batch(config.batch_size, config.accumulation, processes)
     weights, rule = config.weights, config.reference
     lora = weights if isinstance(weights, LoRA) else None
     measured, tau = 0, 1

@@ -16,7 +16,7 @@ from trainers.data.select import select
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.files import canonical_json
-from trainers.machine.processes import share
+from trainers.machine.processes import split_batch
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def prepare(spec: Spec) -> Experiment:
     sets = [image_set(BASE, None, None, 0)]
     for arm in matrix.arms:
         for seed, config in arm.configs.items():
-            share(config.batch_size, config.accumulation, spec.training.processes)
+            split_batch(config.batch_size, config.accumulation, spec.training.processes)
             train = TrainStage(
                 f"training {arm.name} seed {seed}",
                 config,

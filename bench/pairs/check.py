@@ -14,7 +14,7 @@ from rich.table import Table
 
 from bench.terminal import print_json
 from trainers.data.ahead import work_ahead
-from trainers.data.prepare import Augmentation, image_size, pixels, plan
+from trainers.data.preprocess import Augmentation, geometry, image_size, preprocess
 from trainers.data.settings import DataSettings
 from trainers.data.sources import BadPair, Rows, Source
 from trainers.data.sources.base import describe_label
@@ -153,7 +153,7 @@ _Seen = tuple[bytes, tuple[int, int]]
 def _decode(row: int, pair: tuple[bytes, bytes]) -> tuple[_Seen, _Seen]:
     def look(data: bytes) -> _Seen:
         size = image_size(data)
-        pixels(data, plan(size, AS_IS, NO_DRAWS), AS_IS)
+        preprocess(data, geometry(size, AS_IS, NO_DRAWS), AS_IS)
         return hashlib.sha256(data).digest(), size
 
     return look(pair[0]), look(pair[1])

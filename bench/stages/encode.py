@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from bench.stages.store import Store, as_json
 from trainers.backbones import BACKBONES, Backbone
-from trainers.data.encode import Encoded, encode_pairs
-from trainers.data.encodings import CachedEncodings, Encoder, EncodingCache, LiveEncodings
+from trainers.data.encode import EncodedPairs, encode_pairs
+from trainers.data.encoder import Encoder
+from trainers.data.encodings import CachedEncodings, EncodingCache, LiveEncodings
 from trainers.data.index import Index
 from trainers.data.pairs import Pairs
 from trainers.data.select import select
@@ -56,7 +57,9 @@ def open_pairs(
     return Pairs(index, settings, CachedEncodings(index, cache), backbone.micro_conditioned)
 
 
-def _encode(stage: "EncodeStage", store: Store, backbone: Backbone, report: "Report") -> Encoded:
+def _encode(
+    stage: "EncodeStage", store: Store, backbone: Backbone, report: "Report"
+) -> EncodedPairs:
     rows = stage.source.open()
     encoder = Encoder(backbone, stage.settings, stage.base_sha256)
     cache = EncodingCache(store.root / CACHE, encoder) if stage.encoding.cache else None

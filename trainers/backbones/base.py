@@ -17,8 +17,8 @@ class Moments(NamedTuple):
 
 
 Condition = dict[str, Tensor]
-"""What the network is told besides the noisy latents, by name, each ``[n, ...]``: the states of the
-prompt, and whatever else a backbone knows about an image."""
+"""What the network is conditioned on, by name, each ``[n, ...]``: the states of the prompt, and
+whatever else a backbone knows about an image."""
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 """The name under which diffusers looks for an adapter in a folder."""
 
@@ -67,7 +67,7 @@ class Backbone(ABC):
     def encode_prompts(
         self, prompts: Sequence[str], dtype: torch.dtype = torch.float32
     ) -> Condition:
-        """What the network is told of each prompt, every value ``float32[n, ...]``.
+        """The condition of each prompt, every value ``float32[n, ...]``.
 
         The pipeline's own encoding; "micro" is no part of it.
 

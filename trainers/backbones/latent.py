@@ -1,4 +1,4 @@
-"""What all Stable Diffusion models share: a network on an autoencoder's latents, told by CLIP."""
+"""What all Stable Diffusion models share: a network on latents, conditioned by CLIP."""
 
 import json
 from collections.abc import Sequence

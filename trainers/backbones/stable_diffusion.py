@@ -24,7 +24,7 @@ class StableDiffusion(LatentModel):
     encoders: ClassVar[dict[str, Any]] = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel}
     pipeline_class: ClassVar[Any] = StableDiffusionPipeline
     addition_embed_type: ClassVar[str | None] = None
-    """What the UNet is told besides the prompt, in the words of its config."""
+    """What the UNet is conditioned on besides the prompt, in the words of its config."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         """See the base class."""

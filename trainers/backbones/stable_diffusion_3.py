@@ -43,7 +43,7 @@ T5_TOKENS = 256
 
 
 class StableDiffusion3(LatentModel):
-    """Told by two CLIP encoders and, if its folder is there, a T5 encoder."""
+    """Conditioned by two CLIP encoders and, if its folder is there, a T5 encoder."""
 
     name: ClassVar[str] = "stable-diffusion-3"
     title: ClassVar[str] = "Stable Diffusion 3"

@@ -13,7 +13,7 @@ from trainers.backbones.stable_diffusion import StableDiffusion
 
 
 class StableDiffusionXL(StableDiffusion):
-    """Stable Diffusion with two text encoders, and told of sizes and crop ("micro").
+    """Stable Diffusion with two text encoders, conditioned on sizes and crop ("micro").
 
     Its autoencoder overflows in half precision, so latents are made in float32. To sample in half
     precision without the pipeline's detour, put ``madebyollin/sdxl-vae-fp16-fix``, with which the
@@ -60,8 +60,8 @@ class StableDiffusionXL(StableDiffusion):
         self, network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition
     ) -> Tensor:
         """See the base class."""
-        told = {"text_embeds": condition["pooled"], "time_ids": condition["micro"]}
+        added = {"text_embeds": condition["pooled"], "time_ids": condition["micro"]}
         prediction: Tensor = network(
-            noisy, timesteps, condition["text"], added_cond_kwargs=told
+            noisy, timesteps, condition["text"], added_cond_kwargs=added
         ).sample
         return prediction

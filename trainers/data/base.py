@@ -25,10 +25,10 @@ class PairData(ABC):
 
     @abstractmethod
     def condition(self, rows: Tensor, dropped: Tensor) -> Condition:
-        """What the network is told of each pair, ``[n, ...]``.
+        """The condition of each pair, ``[n, ...]``.
 
-        Where ``dropped`` (``bool[n]``) holds, that of the empty prompt. A backbone that is told of
-        sizes and crops finds them as ``micro``, ``float32[n, 6]``.
+        Where ``dropped`` (``bool[n]``) holds, that of the empty prompt. A backbone that is
+        conditioned on sizes and crops finds them as ``micro``, ``float32[n, 6]``.
         """
 
     @abstractmethod

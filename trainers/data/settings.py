@@ -44,7 +44,7 @@ class DataSettings(BaseModel):
     """Draw the flips of winner and loser apart, as the code of Diffusion-DPO does (Wallace et al.
     2024, arXiv 2311.12908); otherwise a pair is flipped as a whole."""
     micro: Literal["measured", "hard-coded"] = "measured"
-    """For backbones that are told sizes and crops (Podell et al. 2023, arXiv 2307.01952, section
+    """For backbones conditioned on sizes and crops (Podell et al. 2023, arXiv 2307.01952, section
     2.2): the real ones, or those of an image that never needed a crop, as in that code."""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     """What text encoders compute in, and what all encodings are rounded to, whether they are stored

@@ -1,4 +1,4 @@
-"""How a network is run, whatever is trained: precision, memory layout, recomputation, compiling."""
+"""How networks run, whatever is trained: autocast, memory format, compiling, checkpointing."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -27,12 +27,12 @@ def autocast(precision: Precision, device: str) -> AbstractContextManager[object
     return torch.autocast(torch.device(device).type, DTYPES[precision])
 
 
-def new_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:
+def grad_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:
     """The loss scaler of float16, whose small gradients would vanish; idle for the others."""
     return torch.amp.GradScaler(torch.device(device).type, enabled=precision == "float16")
 
 
-def move(values: Tensor, device: str) -> Tensor:
+def to_device(values: Tensor, device: str) -> Tensor:
     """``values`` of this process's memory on the device.
 
     On a GPU the copy is queued: from pinned memory, which is not used again before it was made, so
@@ -43,21 +43,21 @@ def move(values: Tensor, device: str) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True)
 
 
-def lay_out(images: Tensor, channels_last: bool) -> Tensor:
-    """``images [n, C, H, W]`` in the memory layout of the networks."""
+def to_memory_format(images: Tensor, channels_last: bool) -> Tensor:
+    """``images [n, C, H, W]`` in the memory format of the networks."""
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 
-def prepare(network: nn.Module, channels_last: bool, compiled: bool) -> None:
-    """Lay a network out and have it compiled at its first call, in place."""
+def configure_network(network: nn.Module, channels_last: bool, compiled: bool) -> None:
+    """Set the memory format of a network and have it compiled at its first call, in place."""
     if channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
         network.compile()
 
 
-def recompute(network: nn.Module) -> None:
-    """Have blocks run again in the backward pass (Chen et al. 2016, arXiv 1604.06174).
+def enable_gradient_checkpointing(network: nn.Module) -> None:
+    """Have blocks recomputed in the backward pass (Chen et al. 2016, arXiv 1604.06174).
 
     Raises:
         UserError: If the network does not know how.

@@ -24,8 +24,8 @@ ACCELERATE_PRECISION: dict[str, Precision] = {
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one process does of every batch."""
+class BatchSplit:
+    """The part of every batch that one process trains on."""
 
     rows: int
     """Pairs per optimiser step."""
@@ -33,8 +33,8 @@ class Share:
     """Forward and backward passes they are cut into, of equal size."""
 
 
-def share(batch_size: int, accumulation: int, count: int) -> Share:
-    """One process's share of a batch, in parts no larger than those of a single process.
+def split_batch(batch_size: int, accumulation: int, count: int) -> BatchSplit:
+    """One process's part of a batch, cut into parts no larger than those of a single process.
 
     Args:
         batch_size: Pairs per optimiser step, over all processes.
@@ -57,7 +57,7 @@ def share(batch_size: int, accumulation: int, count: int) -> Share:
             f"processes in equal parts: choose a batch_size that {count * parts} divides, or "
             "another number of processes"
         )
-    return Share(rows, parts)
+    return BatchSplit(rows, parts)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.rewards.base import BYTES, Reward, Scores, check_lengths
-from bench.rewards.kit.pixels import Preprocessing, prepare
+from bench.rewards.kit.pixels import Preprocessing, preprocess
 from bench.rewards.kit.text import CLIP_END, Ids, encode, read_tokenizer
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class TowerReward(Reward):
     def image_features(self, images: Sequence[Image.Image]) -> NDArray[np.float64]:
         """Features of length 1, ``[n, d]``: one forward pass serves every reward of the tower."""
         tower = self.tower
-        pixels = prepare(images, self.preprocessing, tower.side, self.shared)
+        pixels = preprocess(images, self.preprocessing, tower.side, self.shared)
         rows, place = self.shared.rows(("see", *self.model_key), pixels, tower.see, self.batch_size)
         return rows[place]
 

@@ -75,11 +75,11 @@ def test_errors_of_a_step_derived_again(start: Run) -> None:
     found = []
     for i in range(2):
         row, t, eps = draws.rows[i : i + 1], timesteps[i : i + 1], draws.noise[i : i + 1]
-        told = trainer.data.condition(row, torch.tensor([False]))
+        condition = trainer.data.condition(row, torch.tensor([False]))
         for image, sample in zip(trainer.data.images(row), draws.posterior[:, i], strict=True):
             x = image.mean + image.std * sample
             with torch.no_grad():
-                got = backbone.predict(network, backbone.add_noise(x, eps, t), t, told)
+                got = backbone.predict(network, backbone.add_noise(x, eps, t), t, condition)
             found.append(float(F.mse_loss(got, backbone.target(x, eps, t))))
     metrics = trainer.advance()
     assert metrics.policy_winner == pytest.approx((found[0] + found[2]) / 2, rel=1e-4)

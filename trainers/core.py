@@ -14,6 +14,7 @@ from trainers.backbones import Backbone, Condition
 from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import UserError
+from trainers.machine.batches import split_batch
 from trainers.machine.execution import (
     autocast,
     configure_network,
@@ -22,7 +23,7 @@ from trainers.machine.execution import (
     to_device,
     to_memory_format,
 )
-from trainers.machine.processes import ALONE, Processes, split_batch
+from trainers.machine.processes import ALONE, Processes
 from trainers.machine.sharding import check_shardable, full_tensor, gather_network
 from trainers.metrics import MetricsLog, NoLog, StepMetrics, StepStatistics
 from trainers.objectives import PairErrors

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from bench.estimate.architectures import Architecture
 from bench.estimate.network import Cost
-from bench.estimate.training import BYTES, GIB
+from bench.estimate.training import GIB
 from bench.rewards import REWARDS as KNOWN
+from trainers.machine.precision import BYTES
 
 # Operations per image of known rewards: twice the parameters of a tower times its tokens, which
 # are 257 for an image of 224 pixels cut into 14, 197 if cut into 16, 77 for a text.

@@ -27,7 +27,7 @@ from bench.terminal import print_json
 from trainers.config import TrainConfig
 from trainers.conventions import BETA_CONVENTIONS, beta_there, unscaled_lr
 from trainers.errors import UserError
-from trainers.machine.processes import split_batch
+from trainers.machine.batches import split_batch
 
 
 @dataclass(frozen=True)

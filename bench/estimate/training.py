@@ -5,12 +5,12 @@ from math import prod
 
 from bench.estimate.network import Cost
 from trainers.config import TrainConfig
-from trainers.machine.processes import split_batch
-from trainers.references.base import Updating
+from trainers.machine.batches import split_batch
+from trainers.machine.precision import BYTES
+from trainers.references.updating import Updating
 from trainers.weights.lora import LoRA
 
 GIB = 2**30
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor")
 WEIGHTS = ("full", "lora")
 """What is known here; a plan says what any other counts as."""

@@ -16,7 +16,7 @@ from trainers.data.select import select
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.files import canonical_json
-from trainers.machine.processes import split_batch
+from trainers.machine.batches import split_batch
 
 
 @dataclass(frozen=True)

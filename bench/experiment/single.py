@@ -20,7 +20,8 @@ from trainers.config import TrainConfig
 from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_file, sha256_text, write_text
-from trainers.machine.processes import is_main, launched, split_batch
+from trainers.machine.batches import split_batch
+from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
 
 

@@ -12,6 +12,7 @@ from transformers import CLIPTokenizer
 from trainers.backbones.base import ADAPTER_FILE, Backbone, Moments
 from trainers.backbones.folders import load_part, save_part, variant
 from trainers.errors import UserError
+from trainers.machine.precision import Precision, torch_dtype
 
 
 class LatentModel(Backbone):
@@ -61,8 +62,9 @@ class LatentModel(Backbone):
                     f"{got!r}: name the backbone that it is made for, or another folder"
                 )
 
-    def _frozen(self, part: str, dtype: torch.dtype) -> Any:
-        """An encoder that is loaded in ``dtype``, and in no other at the same time."""
+    def _frozen(self, part: str, precision: Precision) -> Any:
+        """An encoder that is loaded in a precision, and in no other at the same time."""
+        dtype = torch_dtype(precision)
         if part not in self._loaded or self._loaded[part].dtype != dtype:
             model = load_part(self._encoders[part], self.folder / part, dtype)
             self._loaded[part] = model.to(self.device).eval().requires_grad_(False)
@@ -98,7 +100,7 @@ class LatentModel(Backbone):
 
         Always in float32: autoencoders overflow in half precision, SDXL's foremost.
         """
-        vae = self._frozen("vae", torch.float32)
+        vae = self._frozen("vae", "float32")
         posterior = vae.encode(pixels.to(self.device)).latent_dist
         scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
         return Moments(scale * (posterior.mean - shift), scale * posterior.std)
@@ -111,8 +113,9 @@ class LatentModel(Backbone):
     def _network(self, trained: Path | None, dtype: torch.dtype) -> Any:
         return load_part(self.network_class, (trained or self.folder) / self.network_part, dtype)
 
-    def load_pipeline(self, trained: Path | None, dtype: torch.dtype) -> Any:
+    def load_pipeline(self, trained: Path | None, precision: Precision) -> Any:
         """See the base class."""
+        dtype = torch_dtype(precision)
         adapter = trained if trained and (trained / ADAPTER_FILE).is_file() else None
         encoders = {p: load_part(k, self.folder / p, dtype) for p, k in self._encoders.items()}
         pipeline = self.pipeline_class.from_pretrained(

@@ -12,6 +12,7 @@ from transformers import CLIPTextModel
 from trainers.backbones.base import Condition
 from trainers.backbones.latent import LatentModel
 from trainers.errors import UserError
+from trainers.machine.precision import Precision
 
 
 class StableDiffusion(LatentModel):
@@ -52,11 +53,9 @@ class StableDiffusion(LatentModel):
         return {"safety_checker": None, "requires_safety_checker": False}
 
     @torch.no_grad()
-    def encode_prompts(
-        self, prompts: Sequence[str], dtype: torch.dtype = torch.float32
-    ) -> Condition:
+    def encode_prompts(self, prompts: Sequence[str], precision: Precision = "float32") -> Condition:
         """See the base class; prompts are padded and cut to the tokenizer's length."""
-        encoder = self._frozen("text_encoder", dtype)
+        encoder = self._frozen("text_encoder", precision)
         return {"text": encoder(self._tokens("tokenizer", prompts)).last_hidden_state.float()}
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from transformers import CLIPTextModelWithProjection
 
 from trainers.backbones.base import Condition
 from trainers.backbones.stable_diffusion import StableDiffusion
+from trainers.machine.precision import Precision
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -41,16 +42,14 @@ class StableDiffusionXL(StableDiffusion):
         return {"add_watermarker": False}
 
     @torch.no_grad()
-    def encode_prompts(
-        self, prompts: Sequence[str], dtype: torch.dtype = torch.float32
-    ) -> Condition:
+    def encode_prompts(self, prompts: Sequence[str], precision: Precision = "float32") -> Condition:
         """See the base class.
 
         "text" joins the last but one states of both encoders, ``[n, L, C_1 + C_2]``; "pooled" is
         the projection of the second, ``[n, P]``.
         """
-        first = self._frozen("text_encoder", dtype)
-        second = self._frozen("text_encoder_2", dtype)
+        first = self._frozen("text_encoder", precision)
+        second = self._frozen("text_encoder_2", precision)
         one = first(self._tokens("tokenizer", prompts), output_hidden_states=True)
         two = second(self._tokens("tokenizer_2", prompts), output_hidden_states=True)
         states = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)

@@ -1,10 +1,14 @@
 """What the trainer asks of preference pairs, wherever their latents come from."""
 
-from abc import ABC, abstractmethod
+from __future__ import annotations
 
-from torch import Tensor
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from trainers.backbones import Condition, Moments
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class PairData(ABC):

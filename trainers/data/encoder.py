@@ -11,6 +11,7 @@ from trainers.backbones import Backbone
 from trainers.data.preprocess import Geometry, Pixels, draw_augmentation, geometry, image_size
 from trainers.data.settings import DataSettings
 from trainers.files import canonical_json
+from trainers.machine.precision import torch_dtype
 
 
 class Encoder:
@@ -21,7 +22,7 @@ class Encoder:
         self.backbone = backbone
         self.settings = settings
         self.identity = f"{backbone.name} {identity}"
-        self._dtype: torch.dtype = getattr(torch, settings.precision)
+        self._dtype = torch_dtype(settings.precision)
 
     def encode_images(self, arrays: Sequence[Pixels]) -> dict[str, Tensor]:
         """``mean`` and ``std`` of images of one size, in the precision of the settings."""
@@ -31,7 +32,7 @@ class Encoder:
 
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Encodings of prompts, made and given in the precision of the settings."""
-        condition = self.backbone.encode_prompts(prompts, self._dtype)
+        condition = self.backbone.encode_prompts(prompts, self.settings.precision)
         return {name: values.to(self._dtype).cpu() for name, values in condition.items()}
 
     def geometry(self, data: bytes, row: int, side: int) -> Geometry:

@@ -1,19 +1,12 @@
 """How networks run, whatever is trained: autocast, memory format, compiling, checkpointing."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from trainers.errors import UserError
-
-Precision = Literal["float32", "bfloat16", "float16"]
-DTYPES: dict[Precision, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+from trainers.machine.precision import Precision, torch_dtype
 
 
 def autocast(precision: Precision, device: str) -> AbstractContextManager[object]:
@@ -24,7 +17,7 @@ def autocast(precision: Precision, device: str) -> AbstractContextManager[object
     """
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(torch.device(device).type, DTYPES[precision])
+    return torch.autocast(torch.device(device).type, torch_dtype(precision))
 
 
 def grad_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:

@@ -1,13 +1,16 @@
 """Adafactor, as Diffusion-DPO trains SDXL."""
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from __future__ import annotations
 
-import torch
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from pydantic import Field
-from torch import nn
 
 from trainers.optimizers.base import Optimizer
+
+if TYPE_CHECKING:
+    from torch import nn, optim
 
 
 class Adafactor(Optimizer):
@@ -26,12 +29,12 @@ class Adafactor(Optimizer):
     eps: float = Field(1e-30, gt=0)
     """Added to the squared gradient."""
 
-    def start(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def start(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         """See the base class."""
         from transformers.optimization import Adafactor as TransformersAdafactor
 
         kind: Any = TransformersAdafactor
-        made: torch.optim.Optimizer = kind(
+        made: optim.Optimizer = kind(
             parameters,
             lr=self.lr,
             eps=(self.eps, 1e-3),  # The second belongs to scale_parameter.

@@ -1,13 +1,16 @@
 """AdamW."""
 
-from collections.abc import Iterable
-from typing import ClassVar
+from __future__ import annotations
 
-import torch
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import Field
-from torch import nn
 
 from trainers.optimizers.base import Optimizer
+
+if TYPE_CHECKING:
+    from torch import nn, optim
 
 
 class AdamW(Optimizer):
@@ -21,10 +24,12 @@ class AdamW(Optimizer):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
 
-    def start(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def start(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         """See the base class."""
+        from torch.optim import AdamW as TorchAdamW
+
         weights = list(parameters)
-        return torch.optim.AdamW(
+        return TorchAdamW(
             weights,
             lr=self.lr,
             betas=self.betas,

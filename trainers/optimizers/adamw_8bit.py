@@ -1,13 +1,15 @@
 """AdamW with moments of eight bits."""
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainers.errors import UserError
 from trainers.optimizers.adamw import AdamW
+
+if TYPE_CHECKING:
+    from torch import nn, optim
 
 
 class AdamW8bit(AdamW):
@@ -15,7 +17,7 @@ class AdamW8bit(AdamW):
 
     name: ClassVar[str] = "adamw-8bit"
 
-    def start(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def start(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         """See the base class; by bitsandbytes, which tensors below 4,096 entries leave in 32 bits.
 
         Raises:
@@ -29,7 +31,7 @@ class AdamW8bit(AdamW):
                 "pip install 'dpo-bench[8bit]', or use 'adamw'"
             ) from error
         kind: Any = bitsandbytes.optim.AdamW8bit
-        made: torch.optim.Optimizer = kind(
+        made: optim.Optimizer = kind(
             parameters,
             lr=self.lr,
             betas=self.betas,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.mini.build.parallel import SHARDS, rank_and_size, sum_gradients
 from trainers import checkpoint
+from trainers.average import mix_in
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,5 @@ def _backward(loss: Tensor) -> float:
     return share.item()
 
 
-@torch.no_grad()
 def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-        slow.lerp_(fast, 1 - decay)
+    mix_in(average, model, 1 - decay)

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.rewards.base import BYTES, Reward, Scores, check_lengths
+from bench.rewards.base import Reward, Scores, check_lengths
 from bench.rewards.kit.pixels import Preprocessing, preprocess
 from bench.rewards.kit.text import CLIP_END, Ids, encode, read_tokenizer
+from trainers.machine.precision import BYTES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -21,7 +21,8 @@ from bench.stages.store import Store
 from bench.stages.train import train
 from trainers.core import CHECKPOINT, METRICS
 from trainers.errors import UserError
-from trainers.machine.processes import joined, split_batch
+from trainers.machine.batches import split_batch
+from trainers.machine.processes import joined
 from trainers.machine.sharding import check_shardable, sharding_of
 from trainers.metrics import StepMetrics
 

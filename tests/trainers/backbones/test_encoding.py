@@ -20,6 +20,7 @@ from torch import Tensor
 
 from trainers.backbones import BACKBONES, Backbone
 from trainers.errors import UserError
+from trainers.machine.precision import Precision, torch_dtype
 from trainers.timesteps.scales.inverse_sqrt_snr import InverseSqrtSNR
 
 XL, SD3 = "stable-diffusion-xl", "stable-diffusion-3"
@@ -178,10 +179,10 @@ def test_snr_and_lambda_of_a_flow(backbones: dict[str, Backbone]) -> None:
         InverseSqrtSNR(floor=None).factors(snr)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", ["stable-diffusion", XL, SD3])
 def test_text_encoders_in_half_precision(
-    folders: dict[str, Path], name: str, dtype: torch.dtype
+    folders: dict[str, Path], name: str, precision: Precision
 ) -> None:
     """They are the pipeline's in that precision; the autoencoder stays what it is, to the bit.
 
@@ -190,10 +191,11 @@ def test_text_encoders_in_half_precision(
     backbone, prompts = BACKBONES.get(name)(folders[name]), ["owl", "red fox"]
     pixels = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
     full, before = backbone.encode_prompts(prompts), backbone.encode_images(pixels)
-    half, after = backbone.encode_prompts(prompts, dtype), backbone.encode_images(pixels)
+    half, after = backbone.encode_prompts(prompts, precision), backbone.encode_images(pixels)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     again = backbone.encode_prompts(prompts)
 
+    dtype = torch_dtype(precision)
     pipeline = DiffusionPipeline.from_pretrained(folders[name], dtype=dtype)
     options = {"prompt_2": None, "prompt_3": None} if name == SD3 else {}
     with torch.no_grad():

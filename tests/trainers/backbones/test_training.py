@@ -135,7 +135,7 @@ def test_what_a_run_leaves_is_what_diffusers_loads(start: Run, tmp_path: Path) -
     assert set(left) == {
         METRICS, f"{part}/config.json", f"{part}/diffusion_pytorch_model.safetensors"
     }  # fmt: skip
-    pipeline = backbone.load_pipeline(tmp_path / "run", torch.float32)
+    pipeline = backbone.load_pipeline(tmp_path / "run", "float32")
     saved, policy = getattr(pipeline, part).state_dict(), trainer.policy.state_dict()
     assert saved.keys() == policy.keys()
     assert all(torch.equal(saved[name], policy[name]) for name in saved)

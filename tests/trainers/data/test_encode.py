@@ -33,6 +33,7 @@ from trainers.data.select import select
 from trainers.data.settings import DataSettings
 from trainers.data.sources import Rows, make_source
 from trainers.errors import UserError
+from trainers.machine.precision import Precision
 
 Configure = Callable[..., TrainConfig]
 GOOD = [0, 1, 3, 5, 6, 7, 9, 10, 11]
@@ -116,9 +117,9 @@ class Counting(StableDiffusion):
         self.images += len(pixels)
         return super().encode_images(pixels)
 
-    def encode_prompts(self, prompts: Any, dtype: torch.dtype = torch.float32) -> Condition:
+    def encode_prompts(self, prompts: Any, precision: Precision = "float32") -> Condition:
         self.prompts += len(prompts)
-        return super().encode_prompts(prompts, dtype)
+        return super().encode_prompts(prompts, precision)
 
 
 @pytest.fixture

@@ -17,6 +17,18 @@ def mini_folder() -> Path:
     return Path(str(files("bench"))) / "mini" / "weights"
 
 
+def prompts_folder() -> Path:
+    """Where the shipped prompt sets lie: in the package, or beside it in a checkout."""
+    package = Path(str(files("bench")))
+    inside = package / "prompts"
+    return inside if inside.is_dir() else package.parent / "prompts"
+
+
+def specs_folder() -> Path:
+    """Where the shipped specs lie."""
+    return Path(str(files("bench"))) / "spec" / "shipped"
+
+
 def shipped_models() -> dict[str, Path]:
     """The models of the package by name."""
     return {"mini-sd": mini_folder() / "sd"}

@@ -9,6 +9,15 @@ from pathlib import Path
 from typing import Any
 
 
+def _mode() -> int:
+    """Permissions of a new file by this process's umask, which can only be read by setting it."""
+    os.umask(mask := os.umask(0o077))
+    return 0o666 & ~mask
+
+
+MODE = _mode()  # Once, and before there are threads whose files it could touch.
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, sync it and move it into place.
 
@@ -22,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
-        part.chmod(0o644)
+        part.chmod(MODE)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -50,6 +59,11 @@ def canonical_json(value: Any) -> str:
         ValueError: If the value holds NaN or an infinity.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def as_json(value: Any) -> str:
+    """JSON for people: indented, in the order given, with a newline at the end."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
 def sha256_text(text: str) -> str:

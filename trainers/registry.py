@@ -7,13 +7,16 @@ that a name with two owners is refused wherever it is used.
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trainers.errors import UserError
+from trainers.files import sha256_file
 
 T = TypeVar("T")
 
@@ -61,12 +64,23 @@ class Registry(Generic[T]):
             external = self._external()
             if name in self._builtin:
                 module, _, attribute = self._builtin[name].partition(":")
-                self._loaded[name] = getattr(importlib.import_module(module), attribute)
+                found = getattr(importlib.import_module(module), attribute)
             elif name in external:
-                self._loaded[name] = self._import(external[name])
+                found = self._import(external[name])
             else:
                 raise UserError(self._unknown(name))
+            self._loaded[name] = self._named(name, found)
         return self._loaded[name]
+
+    def _named(self, name: str, found: T) -> T:
+        """The entry, unless it calls itself otherwise: identities and tables would mix the two."""
+        own = getattr(found, "name", None) or getattr(getattr(found, "card", None), "name", name)
+        if own != name:
+            raise UserError(
+                f"{self.kind} {name!r} is registered under that name, but calls itself {own!r}: "
+                "let both be the same"
+            )
+        return found
 
     def _import(self, point: EntryPoint) -> T:
         try:
@@ -90,10 +104,41 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised when the code changes what equal settings do: results of before are then others."""
 
     def resolved(self) -> dict[str, Any]:
-        """Name and every setting, defaults included: what run identity hashes."""
-        return {"name": self.name, **self.model_dump(mode="json")}
+        """Name, every setting, defaults included, and the code: what run identity hashes."""
+        return {"name": self.name, **self.model_dump(mode="json"), **code_identity(type(self))}
+
+
+OWN = ("trainers", "bench")
+"""Packages of this project, whose plug-ins say by their version when their code changes."""
+
+
+def code_identity(kind: type[Any]) -> dict[str, Any]:
+    """What identifies the code of a plug-in beside its name; nothing for a first version of ours.
+
+    Args:
+        kind: A class, with or without a ``version``.
+
+    Returns:
+        ``version``, unless it is 1; ``source``, the sha256 of the module, unless it is ours.
+
+    Raises:
+        UserError: If the class is of no file, as one that was typed in.
+    """
+    version = getattr(kind, "version", 1)
+    found = {"version": version} if version != 1 else {}
+    if kind.__module__.partition(".")[0] in OWN:
+        return found
+    try:
+        return {**found, "source": sha256_file(Path(inspect.getfile(kind)))}
+    except (TypeError, OSError) as error:
+        raise UserError(
+            f"{kind.__name__}: expected a class of a module, whose file says what it computes, got "
+            f"one of {kind.__module__}: put it into a file of its own"
+        ) from error
 
 
 S = TypeVar("S", bound=Settings)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bench import __version__
 from bench.cli import about, data, experiments, mini, official, results, scores
 from trainers.errors import UserError
 
@@ -20,12 +21,22 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dpo-bench {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     if debug:
         os.environ["DPO_BENCH_DEBUG"] = "1"

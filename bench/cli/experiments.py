@@ -11,8 +11,10 @@ from bench.cli.options import (
     OutOption,
     QuickOption,
     SeedsOption,
+    SetOption,
     SpecArgument,
     WorkersOption,
+    parse_changes,
     parse_generate,
     parse_seeds,
 )
@@ -23,6 +25,7 @@ def ablate(
     spec: SpecArgument = "mini",
     quick: QuickOption = False,
     seeds: SeedsOption = None,
+    change: SetOption = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run; run nothing.")] = False,
     out: OutOption = Path("runs"),
     workers: WorkersOption = None,
@@ -32,6 +35,7 @@ def ablate(
     from bench.experiment import run as job
     from bench.experiment.prepare import prepare
     from bench.experiment.show import print_plan
+    from bench.report.folder import render
     from bench.report.terminal import print_results
     from bench.spec.model import load_spec
     from trainers.machine.processes import launched
@@ -41,15 +45,15 @@ def ablate(
             "bench ablate starts its processes itself: run it without a launcher, and set "
             "training.processes in the spec"
         )
-    experiment = prepare(load_spec(spec, quick, parse_seeds(seeds)))
+    experiment = prepare(load_spec(spec, quick, parse_seeds(seeds), parse_changes(change)))
     count = workers or job.default_workers(experiment.spec)
     if plan:
         print_plan(experiment, out, count, as_json)
         return 0
     console = Console(stderr=True)
-    results, outcome = job.ablate(experiment, out, count, console)
-    print_results(results, as_json)
-    console.print(f"written to {out / experiment.spec.name}", markup=False, soft_wrap=True)
+    folder, outcome = job.ablate(experiment, out, count, console)
+    print_results(render(folder), "json" if as_json else None)
+    console.print(f"written to {folder}", markup=False, soft_wrap=True)
     for error in outcome.failed.values():
         console.print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
     return 2 if outcome.failed else 0
@@ -57,6 +61,7 @@ def ablate(
 
 def plan(
     spec: SpecArgument = "mini",
+    change: SetOption = None,
     tflops: Annotated[
         float, typer.Option(min=1e-6, help="10^12 operations a second that a device sustains.")
     ] = 100.0,
@@ -71,7 +76,9 @@ def plan(
     from bench.terminal import silence_libraries
 
     silence_libraries()
-    print_budget(load_spec(spec), Assumptions(tflops, devices), as_json)
+    print_budget(
+        load_spec(spec, changes=parse_changes(change)), Assumptions(tflops, devices), as_json
+    )
     return 0
 
 

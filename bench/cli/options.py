@@ -16,6 +16,10 @@ M = TypeVar("M", "Generate", "Scoring")
 SpecArgument = Annotated[str, typer.Argument(help="Name of a shipped spec, or a YAML file.")]
 QuickOption = Annotated[bool, typer.Option("--quick", help="A smaller version: a smoke test.")]
 SeedsOption = Annotated[str | None, typer.Option(help="Training seeds, e.g. 0-4 or 0,2,5.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=YAML, a dotted key of the spec to replace; may be repeated."),
+]
 OutOption = Annotated[Path, typer.Option(help="Folder for the store and the results.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -72,6 +76,27 @@ def parse_source(text: str) -> "str | dict[str, Any]":
     except yaml.YAMLError as error:
         raise UserError(f"expected a path or {{name: ..., path: ...}}, got {text!r}") from error
     return dict(found)
+
+
+def parse_changes(texts: list[str] | None) -> dict[str, Any]:
+    """``train.steps=10`` and the like to dotted keys and values, which are read as YAML.
+
+    Raises:
+        UserError: If one has no key, or its value is no YAML.
+    """
+    import yaml
+
+    changes: dict[str, Any] = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        try:
+            changes[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            why = " ".join(str(error).split())
+            raise UserError(f"--set {key}: expected YAML, got {value!r}: {why}") from error
+        if not (key and equals):
+            raise UserError(f"--set: expected KEY=YAML such as train.steps=10, got {text!r}")
+    return changes
 
 
 def split(names: str) -> list[str]:

@@ -1,18 +1,16 @@
 """The main job: run what is missing of an experiment, and write its results."""
 
-import json
 import os
 from pathlib import Path
 
 from rich.console import Console
 
+from bench.experiment.collect import collect, describes, make_manifest, make_protocol
 from bench.experiment.devices import check_devices, devices
 from bench.experiment.prepare import Experiment
 from bench.launch.local import Outcome, run_stages
 from bench.launch.progress import display
-from bench.results.analysis import Results
-from bench.results.files import MANIFEST, collect, make_plan, write_results
-from bench.results.manifest import make_manifest
+from bench.results.files import write_results
 from bench.spec.model import Spec
 from bench.stages.kinds import ScoreStage, Stage
 from bench.stages.store import Store
@@ -42,8 +40,11 @@ def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
 
 def ablate(
     experiment: Experiment, out: Path, workers: int, console: Console
-) -> tuple[Results, Outcome]:
-    """Run an experiment below ``out`` and write its results to ``out/<name>``.
+) -> tuple[Path, Outcome]:
+    """Run an experiment below ``out`` and write its results to ``out/<name>``, tables aside.
+
+    Returns:
+        That folder, and what ran.
 
     Raises:
         UserError: If the store is damaged, or nothing at all could be scored.
@@ -56,20 +57,10 @@ def ablate(
         with display(console, todo, experiment.spec.cost, workers) as shown:
             outcome = run_stages(todo, store, workers, shown)
     folder = out / experiment.spec.name
-    stale = bool(todo) or not _describes(folder / MANIFEST, experiment)
+    stale = bool(todo) or not describes(folder, experiment)
     manifest = make_manifest(experiment, store) if stale else None
-    return (
-        write_results(folder, make_plan(experiment), collect(experiment, store), manifest),
-        outcome,
-    )
-
-
-def _describes(manifest: Path, experiment: Experiment) -> bool:
-    """Whether a manifest is there, and was written for this very spec."""
-    if not manifest.is_file():
-        return False
-    spec = experiment.spec.model_dump(mode="json")
-    return bool(json.loads(manifest.read_text())["spec"] == spec)
+    write_results(folder, make_protocol(experiment), collect(experiment, store), manifest)
+    return folder, outcome
 
 
 def default_workers(spec: Spec) -> int:

@@ -1,1 +1,1 @@
-"""The result folder."""
+"""The result folder: scores, the protocol they are analysed by, and where they came from."""

@@ -1,132 +1,149 @@
-"""Provenance: what was run, on what, with what."""
+"""The manifest of a result: what was run, on what, with what. Tables do not depend on it."""
 
-import hashlib
-import os
-import platform
-import subprocess
-import sys
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Literal
 
-import bench
-from bench.experiment.prepare import Experiment
-from bench.stages.store import Store
+from bench.results.protocol import Record
 
-SCHEMA = 1
-PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "safetensors", "numpy", "scipy",
-            "pandas", "pyarrow", "pillow", "pydantic")  # fmt: skip
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "huggingface_hub",
+            "tokenizers", "safetensors", "numpy", "scipy", "pandas", "pyarrow", "pillow",
+            "pydantic")  # fmt: skip
+"""Packages whose versions a manifest names."""
 
 
-def make_manifest(experiment: Experiment, store: Store) -> dict[str, Any]:
-    """Everything needed to say where numbers came from, as JSON-able data."""
-    return {
-        "schema": SCHEMA,
-        "bench": bench.__version__,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": ["bench", *sys.argv[1:]],
-        "spec": experiment.spec.model_dump(mode="json"),
-        "runs": _runs(experiment),
-        "inputs": _inputs(experiment),
-        "rewards": experiment.cards,
-        "stages": _stages(experiment, store),
-        "git": git_state(Path(__file__).parent),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "machine": machine(),
-    }
+class Run(Record):
+    """A training run that an arm stands for."""
+
+    arm: str
+    """Name of the arm."""
+    seed: int
+    """Training seed."""
+    run_id: str
+    """Identity of the run; arms of equal settings share it."""
+    config: dict[str, Any]
+    """Its resolved settings; see ``trainers.config.TrainConfig``."""
 
 
-def _runs(experiment: Experiment) -> list[dict[str, Any]]:
-    return [
-        {"arm": a.name, "seed": s, "run_id": c.run_id(), "config": c.model_dump(mode="json")}
-        for a in experiment.matrix.arms
-        for s, c in a.configs.items()
-    ]
+class Base(Record):
+    """The model that training started from."""
+
+    name: str
+    """Its name, or its folder."""
+    sha256: str
+    """Of the files that a run reads."""
 
 
-def _inputs(experiment: Experiment) -> dict[str, Any]:
-    base = experiment.sets[0].images
-    prompts = experiment.prompts
-    return {
-        "base": {"name": experiment.spec.base, "sha256": base.base_sha256},
-        "pairs": {"name": experiment.spec.data, "kept": experiment.pairs, "ties": experiment.ties},
-        "prompts": {
-            "name": prompts.name,
-            "sha256": prompts.sha256,
-            "n": len(prompts.items),
-            "repeated": prompts.repeated,
-        },
-    }
+class Pairs(Record):
+    """The preference pairs."""
+
+    name: str | dict[str, Any]
+    """Name of the set, its path, or a source by name with its settings."""
+    kept: int
+    """Pairs that were trained on, but for those with damaged images."""
+    ties: int
+    """Ties that were left out."""
 
 
-def _stages(experiment: Experiment, store: Store) -> list[dict[str, Any]]:
-    rows = []
-    for stage in experiment.stages():
-        status = stage.done(store)
-        rows.append(
-            {
-                "kind": stage.kind,
-                "label": stage.label,
-                "id": stage.id,
-                "state": "done" if status else "missing",
-                "digest": status.digest if status else None,
-                "seconds": status.seconds if status else None,
-            }
-        )
-    return rows
+class Prompts(Record):
+    """The prompt set."""
+
+    name: str
+    """Its name."""
+    sha256: str
+    """Of its files."""
+    n: int
+    """Prompts that were used."""
+    repeated: int
+    """Rows left out because their prompt was there before."""
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+class Inputs(Record):
+    """What the runs were made from."""
+
+    base: Base
+    """The model."""
+    pairs: Pairs
+    """What it was trained on."""
+    prompts: Prompts
+    """What images were made of."""
 
 
-def machine() -> dict[str, Any]:
+class Stage(Record):
+    """A piece of work and what it came to."""
+
+    kind: str
+    """What was done, e.g. ``train``: a folder of the store."""
+    label: str
+    """What it was done for, in words."""
+    id: str
+    """Identity of the work."""
+    state: Literal["done", "missing"]
+    """Whether its outputs are on record."""
+    digest: str | None
+    """Hash over all outputs; None if missing."""
+    seconds: float | None
+    """Time it took; None if missing."""
+
+
+class Git(Record):
+    """State of the code's repository."""
+
+    origin: str | None
+    """Address of the remote, without user name and password; None for a local path."""
+    commit: str
+    """The commit that was checked out."""
+    dirty: bool
+    """Whether there were uncommitted changes."""
+    patch_sha256: str | None
+    """Of these changes; None without any."""
+
+
+class Machine(Record):
     """Hardware and settings on which the last bits of a result depend."""
-    import torch
 
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads_per_worker": 1,
-        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
-    }
-
-
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Origin without credentials, commit, and the hash of uncommitted changes; None outside git."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False
-            )
-        except FileNotFoundError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    if commit is None:
-        return None
-    patch = git("diff", "HEAD") or ""
-    return {
-        "origin": without_credentials(git("remote", "get-url", "origin")),
-        "commit": commit,
-        "dirty": bool(patch),
-        "patch_sha256": hashlib.sha256(patch.encode()).hexdigest() if patch else None,
-    }
+    python: str
+    """Version of Python."""
+    system: str
+    """Operating system."""
+    machine: str
+    """Architecture of the processor."""
+    cores: int | None
+    """Logical processors; None if they cannot be counted."""
+    cpu_capability: str
+    """Vector instructions that torch uses, e.g. ``AVX2``."""
+    threads_per_worker: int
+    """Threads of each process."""
+    gpus: tuple[str, ...]
+    """Names of the GPUs; empty without any."""
+    driver: str | None
+    """Version of their driver; None without any, or where it cannot be asked for."""
+    cuda: str | None
+    """Version of CUDA that torch was built for; None where there is no GPU."""
+    cudnn: int | None
+    """Version of cuDNN; None where there is no GPU."""
 
 
-def without_credentials(url: str | None) -> str | None:
-    """An origin without user name and password; a local path is left out altogether."""
-    if url is None or "://" not in url:
-        return None
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.hostname or ""))
+class Manifest(Record):
+    """Everything needed to say where numbers came from."""
+
+    bench: str
+    """Version of dpo-bench."""
+    written: str
+    """When, in UTC, as ISO 8601."""
+    command: tuple[str, ...]
+    """The command line."""
+    spec: dict[str, Any]
+    """The experiment with all that was overridden; see ``bench.spec.model.Spec``."""
+    runs: tuple[Run, ...]
+    """Every arm and training seed."""
+    inputs: Inputs
+    """Model, pairs and prompts."""
+    rewards: dict[str, dict[str, Any]]
+    """Cards by name, the signature included; see ``bench.rewards.base.Card``."""
+    stages: tuple[Stage, ...]
+    """Every piece of work, each after those it needs."""
+    git: Git | None
+    """The code; None if it is no checkout."""
+    packages: dict[str, str | None]
+    """Versions by name; None where one is not installed."""
+    machine: Machine
+    """Where the manifest was written."""

@@ -16,6 +16,7 @@ from bench.rewards.kit.weights import Found, Weights, find
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
 from trainers.machine.precision import BYTES
+from trainers.registry import code_identity
 
 Scores = NDArray[np.float32]
 
@@ -158,14 +159,15 @@ class Reward(ABC):
     def signature(self) -> str:
         """Identity of the scores, e.g. ``clip|official|100*cosine|float32|1f2e3d4c5b6a``.
 
-        The digest covers what the card says about the score and the sha256 of every file read, so
-        scores whose signatures are equal were computed alike. ``given`` stands for the origin where
+        The digest covers what the card says about the score and the sha256 of every file read, for
+        a reward of another package that of its module, too, so scores whose signatures are equal
+        were computed alike. ``given`` stands for the origin where
         a local folder holds other bytes than the known ones. Needs the files, but does not load
         the model.
         """
         card, files = self.card, self.files
         described = card.model_dump(mode="json", exclude=_DESCRIPTION)
-        identity = {"card": described, "sha256": files.sha256}
+        identity = {"card": described, "sha256": files.sha256, **code_identity(type(self))}
         origin = card.origin if files.genuine else "given"
         digest = sha256_text(canonical_json(identity))[:12]
         return f"{card.name}|{origin}|{card.scale}|{card.dtype}|{digest}"

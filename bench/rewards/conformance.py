@@ -25,8 +25,11 @@ Make = Callable[..., Reward]
 Images = Sequence[Image.Image]
 Prompts = Sequence[str]
 
-RTOL, ATOL = 1e-6, 1e-5
-"""What rounding may change in a score when other images are scored along with it."""
+RTOL, ATOL = 1e-5, 1e-5
+"""What rounding may change in a score when other images are scored along with it: a float32 model
+takes other kernels for other shapes, also for the last rows of a batch, and gives features that
+agree to 1e-5 of their size. ``RTOL`` is of the score, ``ATOL`` of half the span that the card
+expects."""
 
 
 def pictures() -> tuple[list[Image.Image], list[str]]:
@@ -73,9 +76,9 @@ def company_changes_nothing(make: Make, images: Images, prompts: Prompts) -> Non
     whole = reward.score(images, prompts)
     pairs = zip(images, prompts, strict=True)
     alone = np.concatenate([reward.score([image], [prompt]) for image, prompt in pairs])
-    _close(alone, whole, "the same scores one image at a time as all together")
+    _close(reward, alone, whole, "the same scores one image at a time as all together")
     reward.batch_size = 3
-    _close(reward.score(images, prompts), whole, "the same scores with a batch size of 3")
+    _close(reward, reward.score(images, prompts), whole, "the same scores with a batch size of 3")
 
 
 def order_changes_nothing(make: Make, images: Images, prompts: Prompts) -> None:
@@ -83,7 +86,8 @@ def order_changes_nothing(make: Make, images: Images, prompts: Prompts) -> None:
     reward = make()
     order = numpy_generator(0, "conformance", "order").permutation(len(images))
     shuffled = reward.score([images[i] for i in order], [prompts[i] for i in order])
-    _close(shuffled, reward.score(images, prompts)[order], "the same scores in another order")
+    whole = reward.score(images, prompts)
+    _close(reward, shuffled, whole[order], "the same scores in another order")
 
 
 def scores_are_repeatable(make: Make, images: Images, prompts: Prompts) -> None:
@@ -130,7 +134,8 @@ def the_prompt_matters_as_the_card_says(make: Make, images: Images, prompts: Pro
     """Other prompts change the score of an image exactly where the card has a ``text``."""
     reward = make()
     scores = reward.score([images[0]] * len(prompts), prompts)
-    differ = len(set(scores.tolist())) > 1
+    # One image repeated in a batch need not have one score to the bit.
+    differ = not _near(scores, np.full_like(scores, scores[0]), reward)
     text = reward.card.text
     changed = "change" if differ else "do not change"
     expect(differ == (text is not None), f"card.text is {text!r}, but prompts {changed} the score")
@@ -184,6 +189,12 @@ def expect(holds: bool, what: str) -> None:
         raise AssertionError(f"expected {what}")
 
 
-def _close(got: Scores, wanted: NDArray[np.float32], what: str) -> None:
+def _near(got: Scores, wanted: NDArray[np.float32], reward: Reward) -> bool:
+    """Whether scores differ by rounding at most."""
+    low, high = reward.card.range
+    return np.allclose(got, wanted, rtol=RTOL, atol=ATOL * (high - low) / 2)
+
+
+def _close(reward: Reward, got: Scores, wanted: NDArray[np.float32], what: str) -> None:
     worst = float(np.abs(got - wanted).max())
-    expect(np.allclose(got, wanted, rtol=RTOL, atol=ATOL), f"{what}, got a difference of {worst}")
+    expect(_near(got, wanted, reward), f"{what}, got a difference of {worst}")

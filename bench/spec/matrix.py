@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from itertools import chain, combinations
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,6 +14,8 @@ BASE = "base"
 CONTROL = "A/A"
 """Name under which the second image set of each A/A pair is stored; the first is ``A/A'``."""
 RESERVED = (BASE, CONTROL, f"{CONTROL}'")
+Changes = dict[str, tuple[tuple[str, ...], tuple[Overrides, ...]]]
+"""By arm, the components that are on in it, and what it changes in ``train``."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def build_matrix(spec: Spec, base_sha256: str, data_sha256: str) -> Matrix:
     fixed = {"backbone": spec.backbone, "base_sha256": base_sha256, "data_sha256": data_sha256}
     changes = _changes(spec)
     arms = tuple(
-        Arm(name, parts, {s: _config(name, spec, fixed, delta, s) for s in spec.seeds})
-        for name, (parts, delta) in changes.items()
+        Arm(name, parts, {s: _config(name, spec, fixed, deltas, s) for s in spec.seeds})
+        for name, (parts, deltas) in changes.items()
     )
     return Matrix(arms, _comparisons(spec))
 
@@ -68,35 +69,34 @@ def _subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
     return list(chain.from_iterable(combinations(names, n) for n in range(len(names) + 1)))
 
 
-def _changes(spec: Spec) -> dict[str, tuple[tuple[str, ...], Overrides]]:
-    """What each arm changes in ``train``, in the order of the table."""
-    changes: dict[str, tuple[tuple[str, ...], Overrides]] = {}
+def _changes(spec: Spec) -> Changes:
+    """What each arm changes in ``train``, in the order of the table.
+
+    Of each the changes that are made one after the other: one may replace what an earlier one set.
+    """
+    changes: Changes = {}
     for objective, delta in spec.objectives.items():
         for parts in _subsets(tuple(spec.components)):
             on = [spec.components[part].set for part in parts]
             _refuse_overlap(parts, on)
-            merged = {k: v for part in (delta, *on) for k, v in part.items()}
-            _add(changes, arm_name(objective, parts), parts, merged)
+            _add(changes, arm_name(objective, parts), parts, (delta, *on))
     for name, control in spec.controls.items():
         if control.of not in changes:
             raise UserError(
                 f"control {name!r} starts from an unknown arm {control.of!r}: known are "
                 f"{', '.join(changes)}"
             )
-        _add(changes, name, (), {**changes[control.of][1], **control.set})
+        _add(changes, name, (), (*changes[control.of][1], control.set))
     return changes
 
 
 def _add(
-    changes: dict[str, tuple[tuple[str, ...], Overrides]],
-    name: str,
-    parts: tuple[str, ...],
-    delta: Overrides,
+    changes: Changes, name: str, parts: tuple[str, ...], deltas: tuple[Overrides, ...]
 ) -> None:
     """Add an arm, unless its name is taken: scores are told apart by it."""
     if name in changes or name in RESERVED:
         raise UserError(f"two arms would be called {name!r}: rename an objective or a control")
-    changes[name] = (parts, delta)
+    changes[name] = (parts, deltas)
 
 
 def _refuse_overlap(parts: tuple[str, ...], on: list[Overrides]) -> None:
@@ -115,11 +115,14 @@ def _overlap(first: str, second: str) -> bool:
 
 
 def _config(
-    name: str, spec: Spec, fixed: dict[str, str], delta: Overrides, seed: int
+    name: str, spec: Spec, fixed: dict[str, str], deltas: tuple[Overrides, ...], seed: int
 ) -> TrainConfig:
     where = f"spec {spec.name!r}, arm {name!r}"
     try:
-        values: dict[str, Any] = {**override(spec.train, delta), **fixed, "seed": seed}
+        train = spec.train
+        for delta in deltas:
+            train = override(train, delta)
+        values = {**train, **fixed, "seed": seed}
         return TrainConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{where}: train.{explain(error)}") from error

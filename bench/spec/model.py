@@ -2,13 +2,13 @@
 
 import difflib
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bench.assets import specs_folder
 from trainers.errors import UserError
 from trainers.machine.precision import Precision
 from trainers.registry import explain
@@ -178,12 +178,22 @@ class Spec(BaseModel):
 
 def shipped() -> dict[str, Path]:
     """The specs of the package by name."""
-    folder = Path(str(files("bench"))) / "spec" / "shipped"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(specs_folder().glob("*.yaml"))}
 
 
-def load_spec(source: str, quick: bool = False, seeds: tuple[int, ...] | None = None) -> Spec:
+def load_spec(
+    source: str,
+    quick: bool = False,
+    seeds: tuple[int, ...] | None = None,
+    changes: Overrides | None = None,
+) -> Spec:
     """Read a shipped spec by name, or a YAML file by path.
+
+    Args:
+        source: The name or the path.
+        quick: Take the smaller version that its ``quick`` section describes.
+        seeds: Training seeds in place of its own, and of those of ``quick``.
+        changes: Dotted keys of the whole spec to replace, after ``quick``.
 
     Raises:
         UserError: If there is no such spec, it is not YAML, or it does not say what a spec must.
@@ -194,14 +204,18 @@ def load_spec(source: str, quick: bool = False, seeds: tuple[int, ...] | None = 
         if not spec.quick:
             raise UserError(f"{source} has no 'quick' section: run it without --quick, or add one")
         raw = override(raw, {**spec.quick, "name": f"{spec.name}-quick"})
+    raw = override(raw, changes or {})
     if seeds is not None:
         raw = override(raw, {"seeds": list(seeds)})
     return parse_spec(raw, source)
 
 
-def _read(source: str, children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The keys of a spec; one that ``extends`` another gives dotted keys to replace in it."""
-    path = shipped().get(source, Path(source))
+def _read(source: str, folder: Path = Path(), children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a spec; one that ``extends`` another gives dotted keys to replace in it.
+
+    A path is relative to ``folder``, which for a spec that is extended is that of the other.
+    """
+    path = shipped().get(source, folder / source)
     if not path.is_file():
         near = difflib.get_close_matches(source, shipped(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -217,10 +231,14 @@ def _read(source: str, children: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise UserError(f"{path}: expected keys such as name, train and prompts, got {raw!r}")
     if (parent := raw.pop("extends", None)) is None:
         return raw
-    line = (*children, path)
-    if not isinstance(parent, str) or shipped().get(parent, Path(parent)) in line:
+    line = (*children, path.resolve())
+    found = shipped().get(parent, path.parent / parent) if isinstance(parent, str) else path
+    if found.resolve() in line:
         raise UserError(f"{path}: 'extends' must name another spec, got {parent!r}")
-    return override(_read(parent, line), raw)
+    try:
+        return override(_read(parent, path.parent, line), raw)
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
 def parse_spec(raw: Mapping[str, Any], where: str) -> Spec:
@@ -238,7 +256,8 @@ def parse_spec(raw: Mapping[str, Any], where: str) -> Spec:
 def override(values: Mapping[str, Any], changes: Overrides) -> dict[str, Any]:
     """A copy of ``values`` with dotted keys replaced.
 
-    A mapping replaces what it finds whole: settings of one plug-in make no sense for another.
+    A mapping replaces what it finds whole: settings of one plug-in make no sense for another. A
+    section that is not there is begun; what it may hold is checked with the whole.
 
     Raises:
         UserError: If a key leads through something that is not a mapping.
@@ -250,7 +269,11 @@ def override(values: Mapping[str, Any], changes: Overrides) -> dict[str, Any]:
             result[head] = value
             continue
         inner = result.get(head)
+        if inner is None:
+            inner = {}
         if not isinstance(inner, Mapping):
-            raise UserError(f"cannot set {key!r}: there is no section {head!r} to set it in")
+            raise UserError(
+                f"cannot set {key!r}: there is no section {head!r} to set it in, but {inner!r}"
+            )
         result[head] = override(inner, {rest: value})
     return result

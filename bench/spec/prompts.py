@@ -7,12 +7,12 @@ they have.
 """
 
 from dataclasses import dataclass
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bench.assets import prompts_folder
 from bench.spec.prompt_files import READERS, find_files, hash_files, read_lines, read_rows
 from trainers.errors import UserError
 
@@ -36,17 +36,14 @@ class PromptSet:
 
 def shipped() -> dict[str, Path]:
     """The prompt sets of the package by name."""
-    return {p.stem: p for p in sorted(_folder().glob("*.jsonl"))}
+    return {p.stem: p for p in sorted(prompts_folder().glob("*.jsonl"))}
 
 
 def external() -> dict[str, Card]:
     """The cards of known sets that are not shipped, by name."""
-    alone = (p for p in sorted(_folder().glob("*.yaml")) if not p.with_suffix(".jsonl").is_file())
+    cards = sorted(prompts_folder().glob("*.yaml"))
+    alone = (path for path in cards if not path.with_suffix(".jsonl").is_file())
     return {path.stem: yaml.safe_load(path.read_text()) for path in alone}
-
-
-def _folder() -> Path:
-    return Path(str(resources("prompts")))
 
 
 def load_prompts(source: str, limit: int | None = None, files: str | None = None) -> PromptSet:

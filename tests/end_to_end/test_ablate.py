@@ -23,7 +23,7 @@ import yaml
 
 from bench.assets import pairs_file
 from bench.cli import run
-from bench.results.files import stale
+from bench.report.folder import stale
 from bench.stages.store import Store
 
 KILLS = int(os.environ.get("DPO_BENCH_TEST_KILLS", "3"))
@@ -37,7 +37,7 @@ RUNS = 5 * SEEDS
 """The arm ``same`` is no run of its own."""
 SETS = 1 + RUNS + 2 * CONTROL_PAIRS
 STAGES = 1 + RUNS + 2 * SETS
-RESULTS = ("scores.parquet", "plan.json", "table.md", "table.csv", "table.json")
+RESULTS = ("scores.parquet", "protocol.json", "table.md", "table.csv", "table.json")
 
 CHANGES: dict[str, Any] = {
     "controls": {

@@ -7,13 +7,14 @@ import pytest
 from bench.assets import differing, mini_folder, shipped_models
 from bench.estimate.plan import Assumptions, budget
 from bench.experiment.prepare import prepare
-from bench.results.files import stale
+from bench.report.folder import stale
+from bench.results.files import PROTOCOL, read_manifest, read_protocol
 from bench.rewards import REWARDS
 from bench.spec.matrix import build_matrix
 from bench.spec.model import load_spec, shipped
 
 ROOT = Path(__file__).parents[2]
-RESULTS = sorted(path.parent for path in (ROOT / "results").rglob("plan.json"))
+RESULTS = sorted(path.parent for path in (ROOT / "results").rglob(PROTOCOL))
 SPECS = [*shipped(), *(str(p) for p in sorted((ROOT / "docs").rglob("*.yaml")))]
 
 
@@ -24,6 +25,23 @@ def test_there_are_committed_results() -> None:
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
 def test_every_committed_table_is_what_its_scores_give(folder: Path) -> None:
     assert stale(folder) == []
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
+def test_every_committed_manifest_is_that_of_its_protocol(folder: Path) -> None:
+    manifest, protocol = read_manifest(folder), read_protocol(folder)
+    assert manifest.bench == protocol.bench
+    assert manifest.inputs.prompts.sha256 == protocol.prompts.sha256
+    assert manifest.inputs.prompts.n == len(protocol.prompts.ids)
+    assert manifest.inputs.prompts.repeated == protocol.prompts.repeated
+    assert (manifest.inputs.pairs.kept, manifest.inputs.pairs.ties) == (
+        protocol.pairs.kept, protocol.pairs.ties,
+    )  # fmt: skip
+    assert {(run.arm, run.seed) for run in manifest.runs} == {
+        (arm.name, seed) for arm in protocol.arms[1:] for seed in arm.seeds
+    }
+    signatures = {name: card["signature"] for name, card in manifest.rewards.items()}
+    assert signatures == {reward.name: reward.signature for reward in protocol.rewards}
 
 
 def test_shipped_weights_are_the_recorded_ones_and_small() -> None:

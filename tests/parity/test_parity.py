@@ -2,22 +2,26 @@
 
 golden.json holds what those gave, at small size with the same weights, tokenizers, images and
 prompts (official.py computes it in their environment). Both sides run float32, so they may differ
-by rounding only: the bound is 1e-5 for pixels, for features of length 1, for a cosine, and for a
-rating relative to its size.
+by rounding only: the bound is 1e-5 for pixels, for features of length 1 and for a cosine. A rating
+is a linear map ``w`` of features ``f``: where these are off by 1e-5 of their length, it is off by
+``1e-5 |w| |f|``, however small it is itself after all that cancels out in it.
 """
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+from architectures import SMALL, head_shapes, imagereward_shapes, weights
 from cases import GOLDEN, PROMPTS, STRANGE, digest, features, images, pairs, plain, source
 from checkpoints import NAMES, write
 
 from bench.rewards import REWARDS
 from bench.rewards.base import Reward
 from bench.rewards.imagereward import ImageReward
+from bench.rewards.kit.blip import STD
 from bench.rewards.kit.pixels import RESIZE_FIRST, to_rgb, upright
 from bench.rewards.kit.shared import Shared
 from bench.rewards.kit.text import encode
@@ -28,6 +32,7 @@ WITH_TEXT = (*TOWERS, "imagereward")
 BOUND = 1e-5
 SCALES = {"clip": 100, "clip-h14": 100, "pickscore": float(np.exp(np.float16(np.log(100))))}
 """What a cosine is multiplied by."""
+RATINGS = ("aesthetic", "imagereward")
 CLEANED = ("curly", "entities", "scripts", "ligature", "mojibake")
 DIFFERENT = {
     "clip": CLEANED,
@@ -98,9 +103,23 @@ def read(reward: Reward, key: str) -> list[int]:
 
 def bound(name: str, values: Any) -> np.ndarray:
     """The largest difference allowed to each score."""
-    if name in ("imagereward", "aesthetic"):
-        return BOUND * np.maximum(1, np.abs(values))
-    return np.full(np.shape(values), BOUND * SCALES.get(name, 1))
+    scale = sensitivity(name) if name in RATINGS else SCALES.get(name, 1)
+    return np.full(np.shape(values), BOUND * scale)
+
+
+@cache
+def sensitivity(name: str) -> float:
+    """``|w| |f|`` of a rating: its head is a chain of linear layers without activations."""
+    if name == "aesthetic":
+        layers, length, scale = weights(head_shapes(), name), 1.0, 1.0  # Features of length 1.
+        prefix = "layers"
+    else:
+        layers = weights(imagereward_shapes(SMALL[name]), name)
+        norms = [key for key in layers if key.endswith(".output.LayerNorm.weight")]
+        # What a layer norm gives is as long as its weight.
+        length, scale, prefix = float(np.linalg.norm(layers[norms[-1]])), STD, "mlp.layers"
+    chain = [layers[f"{prefix}.{number}.weight"].astype(np.float64) for number in (7, 6, 4, 2, 0)]
+    return float(np.linalg.norm(np.linalg.multi_dot(chain))) * length / scale
 
 
 def test_images_decode_to_the_bytes_that_were_scored(stored):

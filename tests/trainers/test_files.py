@@ -3,6 +3,9 @@
 import hashlib
 import math
 import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, failing)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_a_file_has_the_mode_that_the_umask_leaves(tmp_path: Path, mask: int, mode: int) -> None:
+    """As any other program's: a group that shares a folder can read, or write, what is in it."""
+    code = (
+        f"import os; os.umask({mask}); from pathlib import Path; "
+        f"from trainers.files import write_text; write_text(Path({str(tmp_path / 'a')!r}), 'x')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
 
 
 def test_a_failed_first_write_leaves_nothing(tmp_path: Path) -> None:

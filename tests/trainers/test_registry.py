@@ -8,6 +8,7 @@ import pytest
 
 from trainers.backbones import BACKBONES
 from trainers.errors import UserError
+from trainers.files import sha256_text
 from trainers.objectives import OBJECTIVES
 from trainers.objectives.dpo import DPO
 from trainers.references import REFERENCES
@@ -76,7 +77,34 @@ def test_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry.names() == ["dpo", "hinge"]
     assert "hinge_loss" not in sys.modules
     made = build(registry, {"name": "hinge", "width": 3})
-    assert made.resolved() == {"name": "hinge", "beta": 5000.0, "width": 3.0}
+    source = sha256_text(SOURCE)
+    assert made.resolved() == {"name": "hinge", "beta": 5000.0, "width": 3.0, "source": source}
+
+
+def test_a_version_enters_what_is_hashed_unless_it_is_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that a plug-in whose code changed keeps no old results, and the first keeps its own."""
+    before = DPO().resolved()
+    assert before == {"name": "dpo", "beta": 5000.0}
+    monkeypatch.setattr(DPO, "version", 2)
+    assert DPO().resolved() == {**before, "version": 2}
+
+
+def test_a_class_without_a_file_cannot_be_told_apart() -> None:
+    typed: dict[str, Any] = {"__name__": "typed_in", "DPO": DPO}
+    exec("class Typed(DPO):\n    pass", typed)
+    with pytest.raises(UserError, match=r"^Typed: expected a class of a module"):
+        typed["Typed"]().resolved()
+
+
+def test_a_class_that_calls_itself_otherwise_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs are told apart by the class's own name: two of one name would share their results."""
+    install(tmp_path, monkeypatch, "alias_pkg", {"squared-hinge": "alias_pkg:Hinge"})
+    with pytest.raises(UserError, match=r"'squared-hinge' is registered .* calls itself 'hinge'"):
+        objectives().get("squared-hinge")
 
 
 @pytest.mark.parametrize(

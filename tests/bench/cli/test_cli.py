@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import typer
 
+from bench import __version__
 from bench.cli import run
 from bench.cli.options import parse_seeds
+from bench.experiment.collect import make_protocol
 from bench.experiment.prepare import prepare
 from bench.launch.local import Outcome
-from bench.results.files import make_plan, render
+from bench.report.notes import footer
 from bench.rewards import REWARDS
 from bench.spec.model import load_spec, shipped
 from trainers.errors import UserError
@@ -143,13 +145,13 @@ def test_failed_runs_are_exit_code_2_and_named(
     write_spec: WriteSpec,
     result_folder: Callable[..., Path],
 ) -> None:
-    results = render(result_folder())
+    folder = result_folder()
     outcome = Outcome(failed={"x": "training DPO seed 0: ValueError: no luck"})
-    monkeypatch.setattr("bench.experiment.run.ablate", lambda *_: (results, outcome))
+    monkeypatch.setattr("bench.experiment.run.ablate", lambda *_: (folder, outcome))
     assert run(["ablate", write_spec(tiny), "--json"]) == 2
     captured = capsys.readouterr()
     assert "failed: training DPO seed 0: ValueError: no luck" in captured.err
-    assert json.loads(captured.out)["plan"]["title"] == "Made-up scores"
+    assert json.loads(captured.out)["protocol"]["title"] == "Made-up scores"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ablate", "--help"], ["nonsense"]])
@@ -257,9 +259,9 @@ def test_repeated_prompts_are_told(
     assert "3 prompts; 1 repeated ones left out" in capsys.readouterr().out
     assert run([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["repeated_prompts"] == 1
-    footer = make_plan(prepare(load_spec(spec))).footer[0]
-    assert footer.startswith("3 prompts of set (unstated split, sha256 ")
-    assert ", 1 repeated left out), 1 image(s) each" in footer
+    told = next(footer(make_protocol(prepare(load_spec(spec)))))
+    assert told.startswith("3 prompts of set (unstated split, sha256 ")
+    assert ", 1 repeated left out), 1 image(s) each" in told
 
 
 def test_doctor_json_parses_and_decides_the_exit_code(capsys: Capture) -> None:
@@ -286,3 +288,34 @@ def test_an_arm_is_encoded_and_trained_where_the_command_line_says(
     assert "encoding.device: 'cuda:99' cannot be used here" in said
     said = refused(capsys, "train", "DPO", "--out", str(tmp_path), "--num-processes", "7")
     assert "cannot be shared by 7 processes" in said
+
+
+def test_set_replaces_keys_of_the_spec(capsys: pytest.CaptureFixture[str]) -> None:
+    """After --quick and before --seeds; values are YAML."""
+    changes = ["--set", "train.steps=3", "--set", "prompt_limit=5"]
+    assert run(["ablate", "mini", "--quick", *changes, "--seeds", "7", "--plan", "--json"]) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    trained = {s["label"]: s["units"] for s in stages if s["kind"] == "train"}
+    assert trained == {f"training {arm} seed 7": 3 for arm in ("DPO", "DPO+A", "DPO+B", "DPO+A+B")}
+    assert {s["units"] for s in stages if s["kind"] == "images"} == {5}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("train.steps", "--set: expected KEY=YAML such as train.steps=10, got 'train.steps'"),
+        ("=3", "--set: expected KEY=YAML such as train.steps=10, got '=3'"),
+        ("train.steps={", "--set train.steps: expected YAML, got '{'"),
+        ("trian.steps=3", "mini: trian: unknown key"),
+    ],
+)
+def test_a_change_that_is_none(change: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ablate", "mini", "--set", change, "--plan"]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_the_version_and_short_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"dpo-bench {__version__}\n"
+    assert run(["ablate", "-h"]) == 0
+    assert "--set" in capsys.readouterr().out

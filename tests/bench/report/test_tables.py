@@ -1,10 +1,10 @@
 """Tables are pure functions of the files in a result folder."""
 
 import csv
-import dataclasses
 import io
 import json
-import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,22 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.cli import run
-from bench.experiment.prepare import prepare
-from bench.report.tables import FORMATS, csv_text, json_text, markdown
-from bench.results.analysis import Plan, analyse
-from bench.results.files import make_plan as plan_of
-from bench.results.files import read_results, render, stale
-from bench.spec.model import parse_spec
-from trainers.errors import UserError
+from bench.report.folder import FILES, FORMATS, render, stale
+from bench.results.analysis import analyse
+from bench.results.protocol import Comparison, Mark, Protocol
 
-MakePlan = Callable[..., Plan]
+MakeProtocol = Callable[..., Protocol]
 MakeScores = Callable[..., pd.DataFrame]
 ResultFolder = Callable[..., Path]
 EFFECTS = {"DPO": 0.25, "DPO+A": 0.375}
 
 
 def rendered(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in FORMATS}
+    return {name: (folder / name).read_bytes() for name in FILES}
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -47,9 +43,9 @@ def cells(text: str) -> list[list[str]]:
 def test_rendering_again_gives_the_same_bytes(result_folder: ResultFolder) -> None:
     folder = result_folder()
     first = rendered(folder)
-    for name in FORMATS:
+    for name in FILES:
         (folder / name).unlink()
-    assert stale(folder) == list(FORMATS)
+    assert stale(folder) == list(FILES)
     render(folder)
     assert rendered(folder) == first
     assert stale(folder) == []
@@ -74,7 +70,7 @@ def test_check_passes_on_fresh_results(
     assert "every table is what its scores give" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("name", list(FILES))
 def test_check_names_a_changed_file_and_changes_nothing(
     result_folder: ResultFolder, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -101,50 +97,36 @@ def test_check_sees_changed_scores(result_folder: ResultFolder) -> None:
     place = table.schema.get_field_index("score")
     changed = table.set_column(place, "score", pa.array(scores))
     pq.write_table(changed, folder / "scores.parquet")
-    assert stale(folder) == list(FORMATS)
+    assert stale(folder) == list(FILES)
 
 
-def test_mixed_signatures_are_refused(
-    result_folder: ResultFolder, make_plan: MakePlan, make_scores: MakeScores
-) -> None:
-    scores = make_scores(make_plan(), EFFECTS)
-    scores.loc[scores["reward"].eq("flaws") & scores["arm"].eq("DPO"), "signature"] = "flaws|2"
-    with pytest.raises(UserError, match="mixes scores of different signatures for flaws") as caught:
-        result_folder(scores=scores)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["scores.parquet", "plan.json"])
-def test_a_folder_without_results_is_refused(result_folder: ResultFolder, name: str) -> None:
-    folder = result_folder()
-    (folder / name).unlink()
-    with pytest.raises(UserError, match=f"holds no {re.escape(name)}: give a folder that 'bench a"):
-        read_results(folder)
-
-
-@pytest.mark.parametrize("name", ["scores.parquet", "plan.json"])
-@pytest.mark.parametrize("text", ["", "{}"])
-def test_damaged_results_are_refused(result_folder: ResultFolder, name: str, text: str) -> None:
-    folder = result_folder()
-    (folder / name).write_text(text)
-    with pytest.raises(UserError, match="is damaged: run") as caught:
-        read_results(folder)
-    assert "\n" not in str(caught.value)
+def test_tables_are_made_without_models(result_folder: ResultFolder) -> None:
+    """Whoever reads results needs no library that trains or loads models."""
+    script = (
+        "import sys\n"
+        "from bench.cli import run\n"
+        f"code = run(['table', {str(result_folder())!r}, '--check'])\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'bench.experiment', 'bench.stages', "
+        "'bench.spec'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {sorted(heavy)}' if heavy else code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_csv_has_a_line_for_every_comparison_and_reward(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    plan = make_plan()
-    results = analyse(make_scores(plan, EFFECTS, noise=0.1), plan)
-    found = rows(csv_text(results))
+    protocol = make_protocol()
+    results = analyse(make_scores(protocol, EFFECTS, noise=0.1), protocol)
+    found = rows(FORMATS["csv"](results))
     assert [(r["on"], r["off"], r["reward"]) for r in found] == [
-        (on, off, reward) for on, off, _ in plan.comparisons for reward in plan.rewards
+        (c.on, c.off, reward.name) for c in protocol.comparisons for reward in protocol.rewards
     ]
     for row in found:
         assert None not in row
         assert None not in row.values()
-        comparison = next(c for c in results.comparisons if c.on == row["on"])
+        comparison = next(c for c in results.comparisons if c.comparison.on == row["on"])
         contrast = comparison.contrasts[row["reward"]]
         assert contrast is not None
         i = contrast.interval
@@ -154,7 +136,7 @@ def test_csv_has_a_line_for_every_comparison_and_reward(
             ("losses", contrast.wins.losses), ("dz", contrast.dz), ("n_prompts", i.n_prompts),
         ):  # fmt: skip
             assert float(row[name]) == pytest.approx(value, rel=1e-8), name
-        primary = row["reward"] == plan.primary
+        primary = row["reward"] == protocol.primary
         assert row["primary"] == str(primary)
         assert row["verdict"] == (comparison.verdict if primary else "")
         assert (row["p_holm"] != "") == primary
@@ -167,14 +149,15 @@ def refuse(constant: str) -> NoReturn:
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_json_is_strict_and_complete(
-    make_plan: MakePlan, make_scores: MakeScores, noise: float
+    make_protocol: MakeProtocol, make_scores: MakeScores, noise: float
 ) -> None:
-    plan = make_plan()
-    scores = make_scores(plan, EFFECTS, noise)  # Without noise, dz is infinite.
+    protocol = make_protocol()
+    scores = make_scores(protocol, EFFECTS, noise)  # Without noise, dz is infinite.
     scores.loc[scores["arm"].eq("DPO+A") & scores["train_seed"].eq(1), "score"] = np.nan
-    results = analyse(scores, plan)
-    data: dict[str, Any] = json.loads(json_text(results), parse_constant=refuse)
-    assert Plan.model_validate(data["plan"]) == plan
+    results = analyse(scores, protocol)
+    data: dict[str, Any] = json.loads(FORMATS["json"](results), parse_constant=refuse)
+    assert Protocol.model_validate(data["protocol"]) == protocol
+    assert [(c["on"], c["off"]) for c in data["comparisons"]] == [("DPO", "base"), ("DPO+A", "DPO")]
     assert data["missing"] == {"truth": 20, "flaws": 20}
     for shown, comparison in zip(data["comparisons"], results.comparisons, strict=True):
         contrast = comparison.contrasts["truth"]
@@ -184,9 +167,11 @@ def test_json_is_strict_and_complete(
         assert (shown["contrasts"]["truth"]["dz"] is None) == (noise == 0)
 
 
-def test_markdown_shows_what_was_found(make_plan: MakePlan, make_scores: MakeScores) -> None:
-    plan = make_plan()
-    text = markdown(analyse(make_scores(plan, EFFECTS, noise=0.1), plan))
+def test_markdown_shows_what_was_found(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    protocol = make_protocol()
+    text = FORMATS["markdown"](analyse(make_scores(protocol, EFFECTS, noise=0.1), protocol))
     table = cells(text)
     assert len({tuple(line) for line in table if set(line) != {"---"}}) == 3 + 3 + 4
     arms, primary, others = (
@@ -207,23 +192,30 @@ def test_markdown_shows_what_was_found(make_plan: MakePlan, make_scores: MakeSco
     assert "Read as: a test." in text
     assert "Holm over 2 declared comparisons on truth." in text
     assert "Missing scores: truth 0 of 260, flaws 0 of 260." in text
-    assert "as made up by the test." in text
+    assert (
+        "- 20 prompts of made-up (test split, sha256 0123456789ab), 1 image(s) each: ddim, "
+        "12 steps, guidance 7.5, eta 0, seed 3, float32.\n"
+        "- 90 training pairs (10 ties dropped); training seeds 0, 1, 2.\n"
+        "- truth: truth|1\n- flaws: flaws|1\n- dpo-bench 1.2.3.\n"
+    ) in text
     assert "†" not in text
 
 
 def test_the_family_size_and_the_level_are_those_of_the_plan(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    plan = make_plan(comparisons=(*make_plan().comparisons, ("DPO+A", "base", "?")), alpha=0.1)
-    text = markdown(analyse(make_scores(plan, EFFECTS, noise=0.1), plan))
+    more = Comparison(on="DPO+A", off="base", question="?")
+    family = (*make_protocol().comparisons, more)
+    protocol = make_protocol({"comparisons": family, "statistics.alpha": 0.1})
+    text = FORMATS["markdown"](analyse(make_scores(protocol, EFFECTS, noise=0.1), protocol))
     assert "Holm over 3 declared comparisons" in text
     assert "difference [90% interval]" in text
 
 
 def test_a_missing_arm_is_marked(
-    result_folder: ResultFolder, make_plan: MakePlan, make_scores: MakeScores
+    result_folder: ResultFolder, make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    scores = make_scores(make_plan(), EFFECTS, noise=0.1)
+    scores = make_scores(make_protocol(), EFFECTS, noise=0.1)
     folder = result_folder(scores=scores[scores["arm"] != "DPO+A"])
     text = (folder / "table.md").read_text()
     table = cells(text)
@@ -243,12 +235,12 @@ def test_a_missing_arm_is_marked(
 
 
 def test_a_result_of_one_training_run_wears_a_dagger(
-    result_folder: ResultFolder, make_plan: MakePlan, make_scores: MakeScores
+    result_folder: ResultFolder, make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    plan = make_plan()
-    one = tuple(arm.model_copy(update={"seeds": arm.seeds[:1]}) for arm in plan.arms)
-    plan = make_plan(arms=one)
-    folder = result_folder(plan, make_scores(plan, EFFECTS, noise=0.1))
+    protocol = make_protocol()
+    one = tuple(arm.model_copy(update={"seeds": arm.seeds[:1]}) for arm in protocol.arms)
+    protocol = make_protocol({"arms": one})
+    folder = result_folder(protocol, make_scores(protocol, EFFECTS, noise=0.1))
     primary = [line for line in cells((folder / "table.md").read_text()) if len(line) == 6][2:]
     assert [line[-1] for line in primary] == ["conditional", "conditional"]
     assert all(line[1].endswith("†") for line in primary)
@@ -269,33 +261,17 @@ def test_the_terminal_shows_the_same_figures(
 
 
 def test_a_reward_that_is_no_independent_judge_is_marked_wherever_it_stands(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    plan = make_plan(marks={"truth": "it made the labels"})
-    analysed = analyse(make_scores(plan, EFFECTS, noise=0.1), plan)
-    text = markdown(analysed)
+    truth, flaws = make_protocol().rewards
+    truth = truth.model_copy(update={"marks": (Mark(kind="labelled"),)})
+    protocol = make_protocol({"rewards": (truth, flaws)})
+    analysed = analyse(make_scores(protocol, EFFECTS, noise=0.1), protocol)
+    text, why = (
+        FORMATS["markdown"](analysed),
+        "the preferences of the training pairs were made from it",
+    )
     assert ["arm", "seeds", "truth*°", "flaws", "win rate against base*"] in cells(text)
-    assert "- ° truth: it made the labels." in text
-    marks = {row["reward"]: row["mark"] for row in rows(csv_text(analysed))}
-    assert marks == {"truth": "it made the labels", "flaws": ""}
-
-
-@pytest.mark.parametrize(
-    ("labelled_by", "datasets", "mark"),
-    [
-        ((), (), None),
-        ((), ("other/test",), None),
-        ((), ("mini-world/train",), "trained on mini-world/train, where the prompts come from"),
-        ((), ("mini-world/test",), "trained on mini-world/train, of one source with the prompts"),
-        (("mini-clip",), (), "the preferences of the training pairs were made from it"),
-    ],
-)
-def test_marks_follow_from_what_a_reward_has_seen(
-    tiny: dict[str, Any], labelled_by: tuple[str, ...], datasets: tuple[str, ...], mark: str | None
-) -> None:
-    tiny |= {"rewards": ["oracle", "mini-clip"], "labelled_by": labelled_by}
-    experiment = prepare(parse_spec(tiny, "here"))
-    prompts = dataclasses.replace(experiment.prompts, datasets=datasets)
-    plan = plan_of(dataclasses.replace(experiment, prompts=prompts))
-    assert plan.marks.get("mini-clip") == mark
-    assert "oracle" not in plan.marks
+    assert f"- ° truth: {why}." in text
+    marks = {row["reward"]: row["mark"] for row in rows(FORMATS["csv"](analysed))}
+    assert marks == {"truth": why, "flaws": ""}

@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from bench import stats
-from bench.results.analysis import ArmPlan, Contrast, Plan, Results, analyse
+from bench.results.analysis import Contrast, Results, analyse
+from bench.results.protocol import Arm, Comparison, Protocol
 
-MakePlan = Callable[..., Plan]
+MakeProtocol = Callable[..., Protocol]
 MakeScores = Callable[..., pd.DataFrame]
 EFFECTS = {"DPO": 0.25, "DPO+A": 0.625}
 
@@ -37,8 +38,10 @@ def where(scores: pd.DataFrame, **columns: Any) -> "pd.Series[bool]":
     return found
 
 
-def test_known_differences_are_recovered(make_plan: MakePlan, make_scores: MakeScores) -> None:
-    results = analyse(make_scores(make_plan(), EFFECTS), make_plan())
+def test_known_differences_are_recovered(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    results = analyse(make_scores(make_protocol(), EFFECTS), make_protocol())
     for number, expected in enumerate((0.25, 0.375)):
         found = contrast(results, number).interval
         assert (found.mean, found.low, found.high) == (expected, expected, expected)
@@ -51,10 +54,10 @@ def test_known_differences_are_recovered(make_plan: MakePlan, make_scores: MakeS
 
 
 def test_noisy_differences_are_those_of_the_table(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    scores = make_scores(make_plan(), EFFECTS, noise=0.2)
-    results = analyse(scores, make_plan())
+    scores = make_scores(make_protocol(), EFFECTS, noise=0.2)
+    results = analyse(scores, make_protocol())
     on, off, base = (matrix(scores, a) for a in ("DPO+A", "DPO", "base"))
     assert base.shape == (1, 20)
     for number, d in enumerate((off - base, on - off)):
@@ -73,10 +76,10 @@ def test_noisy_differences_are_those_of_the_table(
 
 
 def test_every_trained_arm_is_held_against_the_base_model(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    scores = make_scores(make_plan(), EFFECTS, noise=0.2)
-    results = analyse(scores, make_plan())
+    scores = make_scores(make_protocol(), EFFECTS, noise=0.2)
+    results = analyse(scores, make_protocol())
     assert list(results.against_base) == ["DPO", "DPO+A"]
     found = results.against_base["DPO+A"]
     assert found is not None
@@ -86,14 +89,16 @@ def test_every_trained_arm_is_held_against_the_base_model(
 
 
 def test_only_the_primary_reward_has_a_bootstrap(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    results = analyse(make_scores(make_plan(), EFFECTS, noise=0.2), make_plan())
+    results = analyse(make_scores(make_protocol(), EFFECTS, noise=0.2), make_protocol())
     assert contrast(results, 0, "flaws").bootstrap is None
 
 
-def test_a_lower_direction_flips_the_sign(make_plan: MakePlan, make_scores: MakeScores) -> None:
-    results = analyse(make_scores(make_plan(), {"DPO": -0.25, "DPO+A": -0.25}), make_plan())
+def test_a_lower_direction_flips_the_sign(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    results = analyse(make_scores(make_protocol(), {"DPO": -0.25, "DPO+A": -0.25}), make_protocol())
     assert contrast(results, 0, "truth").interval.mean == -0.25
     assert contrast(results, 0, "flaws").interval.mean == 0.25
     assert contrast(results, 0, "truth").wins.losses == 60
@@ -108,9 +113,11 @@ def test_a_lower_direction_flips_the_sign(make_plan: MakePlan, make_scores: Make
         assert on.mean - off.mean == pytest.approx(-0.25)
 
 
-def test_a_missing_score_leaves_as_a_pair(make_plan: MakePlan, make_scores: MakeScores) -> None:
-    plan = make_plan(prompts=tuple(f"p{n:02d}" for n in range(40)))
-    scores = make_scores(plan, EFFECTS, noise=0.1)
+def test_a_missing_score_leaves_as_a_pair(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    protocol = make_protocol({"prompts.ids": tuple(f"p{n:02d}" for n in range(40))})
+    scores = make_scores(protocol, EFFECTS, noise=0.1)
     full = scores.copy()
     lost = where(scores, arm="DPO+A", train_seed=1, prompt_id="p07", reward="truth")
     scores.loc[lost, "score"] = np.nan
@@ -118,7 +125,7 @@ def test_a_missing_score_leaves_as_a_pair(make_plan: MakePlan, make_scores: Make
     for arm in ("DPO+A", "DPO"):
         rest = where(scores, arm=arm, prompt_id="p07", reward="truth") & ~lost
         scores.loc[rest, "score"] = 1e6
-    results = analyse(scores, plan)
+    results = analyse(scores, protocol)
     assert results.missing == {"truth": 1, "flaws": 0}
     found = contrast(results, 1).interval
     d = matrix(full, "DPO+A") - matrix(full, "DPO")
@@ -129,11 +136,11 @@ def test_a_missing_score_leaves_as_a_pair(make_plan: MakePlan, make_scores: Make
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, None])
 def test_more_than_one_percent_missing_blocks(
-    make_plan: MakePlan, make_scores: MakeScores, value: float | None
+    make_protocol: MakeProtocol, make_scores: MakeScores, value: float | None
 ) -> None:
-    scores = make_scores(make_plan(), EFFECTS, noise=0.1)
+    scores = make_scores(make_protocol(), EFFECTS, noise=0.1)
     scores.loc[where(scores, arm="DPO+A", train_seed=1, prompt_id="p07"), "score"] = value
-    results = analyse(scores, make_plan())
+    results = analyse(scores, make_protocol())
     assert results.missing == {"truth": 1, "flaws": 1}
     blocked = results.comparisons[1]
     assert blocked.verdict == "blocked"
@@ -141,21 +148,23 @@ def test_more_than_one_percent_missing_blocks(
     assert results.comparisons[0].verdict == "helps"  # 1 of 60, and only in this arm.
 
 
-def test_a_row_that_is_not_there_is_missing(make_plan: MakePlan, make_scores: MakeScores) -> None:
-    scores = make_scores(make_plan(), EFFECTS, noise=0.1)
+def test_a_row_that_is_not_there_is_missing(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_protocol(), EFFECTS, noise=0.1)
     lost = where(scores, arm="DPO", train_seed=2, prompt_id="p00", reward="truth")
-    results = analyse(scores[~lost], make_plan())
+    results = analyse(scores[~lost], make_protocol())
     assert results.missing == {"truth": 1, "flaws": 0}
     assert [c.verdict for c in results.comparisons] == ["blocked", "blocked"]
 
 
 def test_a_base_image_is_missing_opposite_every_seed(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    plan = make_plan(prompts=tuple(f"p{n:03d}" for n in range(120)))
-    scores = make_scores(plan, EFFECTS, noise=0.1)
+    protocol = make_protocol({"prompts.ids": tuple(f"p{n:03d}" for n in range(120))})
+    scores = make_scores(protocol, EFFECTS, noise=0.1)
     scores.loc[where(scores, arm="base", prompt_id="p003", reward="truth"), "score"] = np.nan
-    results = analyse(scores, plan)
+    results = analyse(scores, protocol)
     assert results.missing["truth"] == 1
     assert contrast(results, 0).interval.n_missing == 3
     assert contrast(results, 0).interval.n_prompts == 119
@@ -163,14 +172,16 @@ def test_a_base_image_is_missing_opposite_every_seed(
 
 
 def test_images_of_a_cell_are_averaged_over_complete_pairs(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    plan = make_plan(images_per_prompt=2, prompts=tuple(f"p{n:03d}" for n in range(120)))
-    scores = make_scores(plan, EFFECTS, noise=0.1)
+    protocol = make_protocol(
+        {"images.per_prompt": 2, "prompts.ids": tuple(f"p{n:03d}" for n in range(120))}
+    )
+    scores = make_scores(protocol, EFFECTS, noise=0.1)
     cell = {"train_seed": 0, "prompt_id": "p000", "reward": "truth"}
     scores.loc[where(scores, arm="DPO+A", k=0, **cell), "score"] = np.nan
     scores.loc[where(scores, arm="DPO", k=0, **cell), "score"] = 1e6
-    found = contrast(analyse(scores, plan), 1)
+    found = contrast(analyse(scores, protocol), 1)
     assert found.interval.n_missing == 0
     assert found.wins.n_missing == 1
     on, off = (
@@ -183,68 +194,75 @@ def test_images_of_a_cell_are_averaged_over_complete_pairs(
 
 
 def test_missing_images_block_though_every_cell_is_there(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    plan = make_plan(images_per_prompt=2)
-    scores = make_scores(plan, EFFECTS, noise=0.1)
+    protocol = make_protocol({"images.per_prompt": 2})
+    scores = make_scores(protocol, EFFECTS, noise=0.1)
     lost = where(scores, arm="DPO+A", k=1, reward="truth") & scores["prompt_id"].isin(["p01"])
     scores.loc[lost, "score"] = np.nan
-    results = analyse(scores, plan)
+    results = analyse(scores, protocol)
     assert contrast(results, 1).interval.n_missing == 0
     assert results.comparisons[1].verdict == "blocked"
     assert results.comparisons[1].reason == "2.5% of the pairs are missing, above 1 %"
 
 
 def test_indices_of_the_control_are_folded_to_its_images(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    plan = make_plan(images_per_prompt=2)
-    scores = make_scores(plan, EFFECTS, noise=0.1)
-    before = analyse(scores, plan)
+    protocol = make_protocol({"images.per_prompt": 2})
+    scores = make_scores(protocol, EFFECTS, noise=0.1)
+    before = analyse(scores, protocol)
     control = scores["arm"].str.startswith("A/A")
     scores.loc[control, "k"] += 2 * (1 + scores.loc[control, "train_seed"].astype(int))
-    assert analyse(scores, plan) == before
+    assert analyse(scores, protocol) == before
 
 
-def test_scores_that_are_close_are_ties(make_plan: MakePlan, make_scores: MakeScores) -> None:
-    scores = make_scores(make_plan(), {"DPO": 0.0625, "DPO+A": 0.5})
-    closest = analyse(scores, make_plan(tie=0.0625))
+def test_scores_that_are_close_are_ties(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_protocol(), {"DPO": 0.0625, "DPO+A": 0.5})
+    closest = analyse(scores, make_protocol({"statistics.tie": 0.0625}))
     wins = contrast(closest, 0).wins
     assert (wins.wins, wins.ties, wins.losses, wins.rate) == (0, 60, 0, 0.5)
     assert contrast(closest, 1).wins.wins == 60
-    assert contrast(analyse(scores, make_plan(tie=0.0624)), 0).wins.wins == 60
+    assert contrast(analyse(scores, make_protocol({"statistics.tie": 0.0624})), 0).wins.wins == 60
 
 
 def test_the_control_gives_the_smallest_effect_of_interest(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    scores = make_scores(make_plan(), EFFECTS, noise=0.2)
-    results = analyse(scores, make_plan())
+    scores = make_scores(make_protocol(), EFFECTS, noise=0.2)
+    results = analyse(scores, make_protocol())
     d = matrix(scores, "A/A") - matrix(scores, "A/A'")
     assert results.control["truth"] == stats.crossed_interval(d)
     assert results.delta0 == stats.noise_floor(stats.crossed_interval(d))
-    assert analyse(scores, make_plan(delta0=0.5)).delta0 == 0.5
+    assert analyse(scores, make_protocol({"statistics.delta0": 0.5})).delta0 == 0.5
 
 
-def test_a_control_of_one_pair_gives_none(make_plan: MakePlan, make_scores: MakeScores) -> None:
-    scores = make_scores(make_plan(), EFFECTS, noise=0.2)
+def test_a_control_of_one_pair_gives_none(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_protocol(), EFFECTS, noise=0.2)
     lost = scores["arm"].eq("A/A") & scores["train_seed"].gt(0)
-    results = analyse(scores[~lost], make_plan())
+    results = analyse(scores[~lost], make_protocol())
     assert results.delta0 is None
     assert {(c.verdict, c.reason) for c in results.comparisons} == {
         ("blocked", "the A/A control has too few complete pairs")
     }
-    assert analyse(scores[~lost], make_plan(delta0=0.05)).comparisons[0].verdict == "helps"
+    assert (
+        analyse(scores[~lost], make_protocol({"statistics.delta0": 0.05})).comparisons[0].verdict
+        == "helps"
+    )
     lost = scores["arm"].eq("A/A")
-    results = analyse(scores[~lost], make_plan())
+    results = analyse(scores[~lost], make_protocol())
     assert results.control == {"truth": None, "flaws": None}
     assert results.delta0 is None
 
 
 THREE = (
-    ("DPO", "base", "?"),
-    ("DPO+A", "DPO", "?"),
-    ("DPO+A", "base", "?"),
+    Comparison(on="DPO", off="base", question="?"),
+    Comparison(on="DPO+A", off="DPO", question="?"),
+    Comparison(on="DPO+A", off="base", question="?"),
 )
 
 
@@ -259,22 +277,22 @@ def by_hand(p: list[float]) -> list[float]:
 
 
 def test_p_values_are_adjusted_over_the_declared_family(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    plan = make_plan(comparisons=THREE)
-    scores = make_scores(plan, {"DPO": 0.02, "DPO+A": 0.05}, noise=0.1)
-    results = analyse(scores, plan)
+    protocol = make_protocol({"comparisons": THREE})
+    scores = make_scores(protocol, {"DPO": 0.02, "DPO+A": 0.05}, noise=0.1)
+    results = analyse(scores, protocol)
     raw = [contrast(results, n).interval.p_value for n in range(3)]
     assert len({round(p, 6) for p in raw}) == 3
     assert [c.p_adjusted for c in results.comparisons] == pytest.approx(by_hand(raw))
 
 
 def test_a_comparison_that_cannot_be_made_stays_in_the_family(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    plan = make_plan(comparisons=THREE)
-    scores = make_scores(plan, {"DPO": 0.02}, noise=0.1)
-    results = analyse(scores[scores["arm"] != "DPO+A"], plan)
+    protocol = make_protocol({"comparisons": THREE})
+    scores = make_scores(protocol, {"DPO": 0.02}, noise=0.1)
+    results = analyse(scores[scores["arm"] != "DPO+A"], protocol)
     first, *others = results.comparisons
     raw = contrast(results, 0).interval.p_value
     assert first.p_adjusted == pytest.approx(min(1.0, 3 * raw))
@@ -286,30 +304,36 @@ def test_a_comparison_that_cannot_be_made_stays_in_the_family(
     assert results.missing == {"truth": 60, "flaws": 60}
 
 
-def test_a_seed_that_is_wholly_missing_blocks(make_plan: MakePlan, make_scores: MakeScores) -> None:
-    scores = make_scores(make_plan(), EFFECTS, noise=0.1)
+def test_a_seed_that_is_wholly_missing_blocks(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_protocol(), EFFECTS, noise=0.1)
     lost = where(scores, arm="DPO", train_seed=2)
-    results = analyse(scores[~lost], make_plan())
+    results = analyse(scores[~lost], make_protocol())
     found = contrast(results, 0).interval
     assert (found.n_seeds, found.dropped_seeds, found.n_prompts) == (2, 1, 20)
     assert len(contrast(results, 0).seed_effects) == 2
     assert results.comparisons[0].reason == "33.3% of the pairs are missing, above 1 %"
 
 
-def test_one_training_seed_gives_no_verdict(make_plan: MakePlan, make_scores: MakeScores) -> None:
+def test_one_training_seed_gives_no_verdict(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
     arms = (
-        ArmPlan(name="base", seeds=(None,)),
-        *(ArmPlan(name=name, seeds=(4,)) for name in EFFECTS),
+        Arm(name="base", seeds=(None,)),
+        *(Arm(name=name, seeds=(4,)) for name in EFFECTS),
     )
-    plan = make_plan(arms=arms)
-    results = analyse(make_scores(plan, EFFECTS, noise=0.1), plan)
+    protocol = make_protocol({"arms": arms})
+    results = analyse(make_scores(protocol, EFFECTS, noise=0.1), protocol)
     assert [c.verdict for c in results.comparisons] == ["conditional", "conditional"]
     assert contrast(results, 0).interval.conditional
     assert contrast(results, 0).bootstrap is None
 
 
-def test_equal_arms_are_called_identical(make_plan: MakePlan, make_scores: MakeScores) -> None:
-    results = analyse(make_scores(make_plan(), {"DPO": 0.25, "DPO+A": 0.25}), make_plan())
+def test_equal_arms_are_called_identical(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    results = analyse(make_scores(make_protocol(), {"DPO": 0.25, "DPO+A": 0.25}), make_protocol())
     same = results.comparisons[1]
     assert (same.verdict, same.p_adjusted) == ("equivalent", 1.0)
     assert "identical" in same.reason
@@ -318,10 +342,10 @@ def test_equal_arms_are_called_identical(make_plan: MakePlan, make_scores: MakeS
 
 
 def test_alpha_is_the_level_of_intervals_and_verdicts(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    scores = make_scores(make_plan(), {"DPO": 0.02, "DPO+A": 0.05}, noise=0.1)
-    strict, wide = (analyse(scores, make_plan(alpha=a)) for a in (0.001, 0.2))
+    scores = make_scores(make_protocol(), {"DPO": 0.02, "DPO+A": 0.05}, noise=0.1)
+    strict, wide = (analyse(scores, make_protocol({"statistics.alpha": a})) for a in (0.001, 0.2))
     first, second = (contrast(r, 1).interval for r in (strict, wide))
     assert first.confidence == pytest.approx(0.999)
     assert second.confidence == pytest.approx(0.8)
@@ -330,10 +354,12 @@ def test_alpha_is_the_level_of_intervals_and_verdicts(
 
 
 def test_rows_of_other_arms_and_rewards_are_left_out(
-    make_plan: MakePlan, make_scores: MakeScores
+    make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    scores = make_scores(make_plan(), EFFECTS, noise=0.1)
+    scores = make_scores(make_protocol(), EFFECTS, noise=0.1)
     extra = scores.head(5).assign(arm="DPO+Z")
     other = scores.head(5).assign(reward="beauty")
-    expected = analyse(scores, make_plan())
-    assert analyse(pd.concat([scores, extra, other], ignore_index=True), make_plan()) == expected
+    expected = analyse(scores, make_protocol())
+    assert (
+        analyse(pd.concat([scores, extra, other], ignore_index=True), make_protocol()) == expected
+    )

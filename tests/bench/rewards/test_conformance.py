@@ -367,8 +367,19 @@ FAULTS = {
 }
 
 
-def test_a_faultless_reward_passes_every_check():
-    check(Red)
+class Rounding(Red):
+    """As kernels do that take the last rows of a batch otherwise."""
+
+    def score(self, images, prompts):
+        scores = super().score(images, prompts)
+        if len(scores):
+            scores[-1] = np.nextafter(scores[-1], np.float32(np.inf))
+        return scores
+
+
+@pytest.mark.parametrize("reward", [Red, Rounding])
+def test_a_faultless_reward_passes_every_check(reward):
+    check(reward)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

@@ -96,6 +96,34 @@ def test_a_control_starts_from_its_origin_and_comes_last(tiny: dict[str, Any]) -
     assert config.reference.name == "hard-copy"
 
 
+def test_a_control_that_replaces_a_slot_has_the_last_word(tiny: dict[str, Any]) -> None:
+    """What its origin set in the slot it replaces is gone, be it whole or by a dotted key."""
+    a = {"label": "A", "set": {"reference": {"name": "hard-copy"}, "reference.tau": 32}}
+    tiny |= {
+        "components": {"A": a},
+        "controls": {
+            "slow": {"of": "DPO+A", "set": {"reference": {"name": "hard-copy", "tau": 64}}},
+            "plain": {"of": "DPO+A", "set": {"reference": {"name": "hard-copy"}}},
+            "fast": {"of": "DPO+A", "set": {"reference.tau": 8}},
+        },
+    }
+    arms = {arm.name: arm for arm in build_matrix(parse_spec(tiny, "tiny"), "0", "1").arms}
+    taus = {
+        name: arms[name].configs[0].reference.resolved()["tau"] for name in arms if name != "DPO"
+    }
+    assert taus == {"DPO+A": 32, "slow": 64, "plain": 16, "fast": 8}
+
+
+def test_a_control_may_set_what_the_spec_leaves_at_its_default(tiny: dict[str, Any]) -> None:
+    tiny["controls"] = {"swapped": {"of": "DPO", "set": {"data.swap_labels": True}}}
+    arms = {arm.name: arm for arm in build_matrix(parse_spec(tiny, "tiny"), "0", "1").arms}
+    assert arms["swapped"].configs[0].data.swap_labels
+    assert not arms["DPO"].configs[0].data.swap_labels
+    tiny["controls"] = {"typo": {"of": "DPO", "set": {"dta.swap_labels": True}}}
+    with pytest.raises(UserError, match=r"arm 'typo': train\.dta: unknown key"):
+        build_matrix(parse_spec(tiny, "tiny"), "0", "1")
+
+
 def test_a_control_of_an_unknown_arm_is_refused(tiny: dict[str, Any]) -> None:
     tiny["controls"] = {"odd": {"of": "DPO+Z", "set": {"steps": 3}}}
     with pytest.raises(UserError, match=r"control 'odd' starts from .* 'DPO\+Z': known are DPO, "):

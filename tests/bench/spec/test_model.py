@@ -162,7 +162,13 @@ def test_override_replaces_a_mapping_whole() -> None:
     assert override(values, {"reference": {"name": "frozen"}}) == {"reference": {"name": "frozen"}}
 
 
-@pytest.mark.parametrize("key", ["steps.x", "optimizer.lr.x", "nothing.x"])
+def test_override_begins_a_section_that_is_not_there() -> None:
+    assert override({"ema": None}, {"data.swap_labels": True, "ema.decay": 0.9}) == {
+        "data": {"swap_labels": True}, "ema": {"decay": 0.9},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["steps.x", "optimizer.lr.x"])
 def test_override_refuses_a_path_through_a_value(tiny: dict[str, Any], key: str) -> None:
     last = ".".join(key.split(".")[-2:])
     with pytest.raises(UserError, match=f"^cannot set {re.escape(repr(last))}: there is no sect"):
@@ -205,6 +211,25 @@ def test_a_spec_extends_another(tmp_path: Path) -> None:
     assert spec.train == {**mini.train, "steps": 1}
     assert spec.generate.guidance == 7.5  # The section was replaced whole.
     assert spec.components == mini.components
+
+
+def test_what_it_extends_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is relative to the file that names it, whatever the working directory."""
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "parent.yaml").write_text("extends: mini\nname: parent\n")
+    (tmp_path / "specs" / "child.yaml").write_text("extends: parent.yaml\ntrain.steps: 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_spec("specs/child.yaml").name == "parent"
+    (tmp_path / "specs" / "orphan.yaml").write_text("extends: nobody.yaml\n")
+    with pytest.raises(UserError, match=r"^specs/orphan\.yaml: no spec 'nobody\.yaml'"):
+        load_spec("specs/orphan.yaml")
+
+
+def test_a_fault_in_what_is_changed_names_the_file(tmp_path: Path) -> None:
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: mini\ntrain.steps.x: 1\n")
+    with pytest.raises(UserError, match=rf"^{re.escape(str(child))}: cannot set 'steps\.x'"):
+        load_spec(str(child))
 
 
 @pytest.mark.parametrize("parent", ["child.yaml", "other.yaml", "[mini]"])

@@ -16,9 +16,11 @@ import pytest
 from rich.console import Console
 
 from bench.assets import shipped_models
+from bench.experiment.collect import make_protocol
 from bench.experiment.prepare import prepare
 from bench.experiment.run import ablate
-from bench.results.files import make_plan, stale
+from bench.report.folder import render, stale
+from bench.report.notes import warning
 from bench.rewards import REWARDS
 from bench.spec.model import Spec, load_spec, override, parse_spec, shipped
 from bench.stages.store import Store
@@ -121,7 +123,8 @@ def test_a_recipe_finds_its_files(
     assert (experiment.pairs, experiment.ties) == (64, 1)
     assert experiment.prompts.repeated == 13
     assert len(experiment.prompts.items) == (spec.prompt_limit or 487)
-    marks = make_plan(experiment).marks
+    rewards = make_protocol(experiment).rewards
+    marks = {reward.name: warning(reward) for reward in rewards if reward.marks}
     mark = "trained on Pick-a-Pic/train, of one source with the prompts"
     assert marks == {"pickscore": mark}
 
@@ -140,11 +143,13 @@ def test_a_recipe_runs_in_little(
     """``--quick`` on the CPU: pairs encoded, all arms trained, images made, scored, compared."""
     monkeypatch.chdir(place)
     experiment = prepare(changed("paper-sd15", SMALL, quick=True))
-    results, outcome = ablate(experiment, tmp_path, 1, Console(file=io.StringIO()))
+    folder, outcome = ablate(experiment, tmp_path, 1, Console(file=io.StringIO()))
     assert outcome.failed == {}
+    results = render(folder)
     assert list(results.means) == ["base", "DPO", "DPO+A", "DPO+B", "DPO+A+B"]
     assert results.missing == {"mini-aesthetic": 0}
-    assert stale(tmp_path / experiment.spec.name) == []
+    assert folder == tmp_path / experiment.spec.name
+    assert stale(folder) == []
     logs = list((tmp_path / "store").glob("train/*/metrics.jsonl"))
     assert [steps(log) for log in logs] == [[1, 2]] * 4
 

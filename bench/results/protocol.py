@@ -1,0 +1,173 @@
+"""The protocol of a result: what was declared before the scores were seen, as typed data.
+
+It says everything that the analysis needs and that a reader is told about the numbers. No sentence
+is kept: a report words what stands here.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Record(BaseModel):
+    """Part of a file in a result folder: it cannot be changed, and holds no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Arm(Record):
+    """An arm as the analysis sees it."""
+
+    name: str
+    """Its name in tables, and in the column ``arm`` of the scores."""
+    seeds: tuple[int | None, ...]
+    """Training seeds; the one seed None for the base model, numbers of pairs for the control."""
+
+
+class Comparison(Record):
+    """A paired difference ``on - off`` of the declared family of tests."""
+
+    on: str
+    """Name of the arm that is looked at."""
+    off: str
+    """Name of the arm it is held against."""
+    question: str
+    """What the difference answers, in words."""
+
+
+class Prompts(Record):
+    """The prompts that every arm made images of."""
+
+    name: str
+    """Name of the set."""
+    split: str
+    """Split of its data set, e.g. ``test``; ``unstated`` where nothing says so."""
+    sha256: str
+    """Of the set's files."""
+    repeated: int
+    """Rows left out because their prompt was there before."""
+    ids: tuple[str, ...]
+    """Ids in the order of the set, as in the column ``prompt_id`` of the scores."""
+
+
+class Images(Record):
+    """How images were made; see ``bench.spec.model.Generate``."""
+
+    per_prompt: int
+    """Images of each prompt, each with a noise of its own."""
+    sampler: str
+    """Name of the sampler."""
+    steps: int
+    """Its steps."""
+    guidance: float
+    """Scale of classifier-free guidance."""
+    eta: float
+    """Share of fresh noise in each step, 0 to 1."""
+    height: int | None
+    """Pixels; None is the size that the model was trained for."""
+    width: int | None
+    """Likewise."""
+    seed: int
+    """Base seed of the noise."""
+    dtype: str
+    """Precision of the models."""
+
+
+class Mark(Record):
+    """Why a reward is no independent judge here."""
+
+    kind: Literal["labelled", "same-set", "same-source"]
+    """It made the preferences of the training pairs; it was trained on data sets that the prompts
+    come from; or on other parts of these."""
+    datasets: tuple[str, ...] = ()
+    """The data sets it was trained on, e.g. ``Pick-a-Pic/train``; none for ``labelled``."""
+
+
+class Reward(Record):
+    """A reward that scored every image."""
+
+    name: str
+    """Its name, as in the column ``reward`` of the scores."""
+    direction: Literal["higher", "lower"]
+    """Which scores are better."""
+    signature: str
+    """Identity of its scores: weights, scale, preprocessing and precision."""
+    marks: tuple[Mark, ...] = ()
+    """Why it is no independent judge of these images; empty if it is one."""
+
+
+class Statistics(Record):
+    """How differences are judged; see :mod:`bench.stats`."""
+
+    alpha: float
+    """Level of the family of tests; intervals are those of ``1 - alpha``."""
+    delta0: float | None
+    """Smallest effect of interest in units of the primary reward; None takes the noise floor of
+    the A/A control."""
+    tie: float
+    """Scores that differ by no more than this are a tie."""
+
+
+class Pairs(Record):
+    """The preference pairs of the training."""
+
+    data: str | dict[str, Any]
+    """Name of the set, its path, or a source by name with its settings."""
+    kept: int
+    """Pairs that were trained on, but for those with damaged images."""
+    ties: int
+    """Ties that were left out."""
+    labelled_by: tuple[str, ...]
+    """Rewards that the preferences were made from."""
+
+
+class Protocol(Record):
+    """The analysis that was declared before the scores were seen."""
+
+    title: str
+    """Of the experiment."""
+    label: str
+    """What the results are to be taken for."""
+    bench: str
+    """Version of dpo-bench."""
+    arms: tuple[Arm, ...]
+    """The base model first, with the one seed None."""
+    control: tuple[Arm, Arm]
+    """The two sides of the A/A control; their seeds number the pairs."""
+    comparisons: tuple[Comparison, ...]
+    """The declared family of tests, in the order of the tables."""
+    prompts: Prompts
+    """What was drawn."""
+    images: Images
+    """How it was drawn."""
+    rewards: tuple[Reward, ...]
+    """What scored it, in the order of the tables."""
+    primary: str
+    """Name of the reward that verdicts rest on."""
+    statistics: Statistics
+    """How differences are judged."""
+    pairs: Pairs
+    """What was trained on."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Protocol":
+        names = [arm.name for arm in self.all_arms()]
+        rewards = [reward.name for reward in self.rewards]
+        for what, found in (("arms", names), ("rewards", rewards), ("ids", self.prompts.ids)):
+            if len(set(found)) < len(found):
+                raise ValueError(f"two {what} have one name")
+        if self.primary not in rewards:
+            raise ValueError(f"primary {self.primary!r} is not among the rewards")
+        if lost := {n for c in self.comparisons for n in (c.on, c.off)} - set(names):
+            raise ValueError(f"a comparison names {sorted(lost)[0]!r}, which is no arm")
+        return self
+
+    def all_arms(self) -> tuple[Arm, ...]:
+        """Arms and both sides of the control."""
+        return (*self.arms, *self.control)
+
+    def training_seeds(self) -> Iterator[int]:
+        """Every training seed of any arm, once."""
+        seeds = dict.fromkeys(seed for arm in self.arms for seed in arm.seeds)
+        return (seed for seed in seeds if seed is not None)

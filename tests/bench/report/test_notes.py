@@ -1,0 +1,46 @@
+"""Every sentence under a table follows from the fields of the protocol."""
+
+from collections.abc import Callable
+
+from bench.report.notes import footer, warning
+from bench.results.protocol import Mark, Protocol, Reward
+
+MakeProtocol = Callable[..., Protocol]
+
+
+def test_the_footer_is_worded_from_fields(make_protocol: MakeProtocol) -> None:
+    protocol = make_protocol(
+        {
+            "prompts.ids": ("a", "b", "c"),
+            "prompts.repeated": 4,
+            "prompts.split": "unstated",
+            "images.per_prompt": 2,
+            "images.eta": 0.5,
+            "images.dtype": "bfloat16",
+            "pairs.kept": 1842,
+            "bench": "9.9.9",
+        }
+    )
+    assert list(footer(protocol)) == [
+        "3 prompts of made-up (unstated split, sha256 0123456789ab, 4 repeated left out), "
+        "2 image(s) each: ddim, 12 steps, guidance 7.5, eta 0.5, seed 3, bfloat16.",
+        "1842 training pairs (10 ties dropped); training seeds 0, 1, 2.",
+        "truth: truth|1",
+        "flaws: flaws|1",
+        "dpo-bench 9.9.9.",
+    ]
+
+
+def test_marks_are_worded_one_after_the_other() -> None:
+    marks = (
+        Mark(kind="labelled"),
+        Mark(kind="same-set", datasets=("Pick-a-Pic/test",)),
+        Mark(kind="same-source", datasets=("Pick-a-Pic/train", "Pick-a-Pic/validation")),
+    )
+    reward = Reward(name="r", direction="higher", signature="r|1", marks=marks)
+    assert warning(reward) == (
+        "the preferences of the training pairs were made from it; trained on Pick-a-Pic/test, "
+        "where the prompts come from; trained on Pick-a-Pic/train, Pick-a-Pic/validation, of one "
+        "source with the prompts"
+    )
+    assert warning(reward.model_copy(update={"marks": ()})) == ""

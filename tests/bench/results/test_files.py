@@ -1,0 +1,171 @@
+"""What is read from a result folder is what was written there, or is refused in one line."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from bench.cli import run
+from bench.results.files import (
+    COLUMNS,
+    MANIFEST,
+    PROTOCOL,
+    SCHEMA,
+    read_manifest,
+    read_protocol,
+    read_results,
+    write_results,
+)
+from bench.results.protocol import Mark, Protocol
+from trainers.errors import UserError
+
+MakeProtocol = Callable[..., Protocol]
+MakeScores = Callable[..., pd.DataFrame]
+ResultFolder = Callable[..., Path]
+COMMITTED = Path(__file__).parents[3] / "results" / "mini"
+
+
+def change(path: Path, **keys: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+
+
+def test_a_protocol_is_read_as_it_was_written(
+    result_folder: ResultFolder, make_protocol: MakeProtocol
+) -> None:
+    truth, flaws = make_protocol().rewards
+    marks = (Mark(kind="labelled"), Mark(kind="same-set", datasets=("a/train", "b")))
+    protocol = make_protocol(
+        {
+            "rewards": (truth.model_copy(update={"marks": marks}), flaws),
+            "pairs.data": {"name": "hub", "repository": "a/b"},
+            "images.height": 64,
+            "statistics.delta0": 0.25,
+        }
+    )
+    folder = result_folder(protocol)
+    assert read_protocol(folder) == protocol
+    assert json.loads((folder / PROTOCOL).read_text())["schema"] == SCHEMA
+    assert pq.read_schema(folder / "scores.parquet").names == list(COLUMNS)
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path, make_protocol: MakeProtocol) -> None:
+    manifest = read_manifest(COMMITTED)
+    scores = pq.read_table(COMMITTED / "scores.parquet")
+    write_results(tmp_path, make_protocol(), scores, manifest)
+    assert (tmp_path / MANIFEST).read_bytes() == (COMMITTED / MANIFEST).read_bytes()
+    write_results(tmp_path, make_protocol(), scores, None)
+    assert read_manifest(tmp_path) == manifest
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", PROTOCOL])
+def test_a_folder_without_results_is_refused(result_folder: ResultFolder, name: str) -> None:
+    folder = result_folder()
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=f"holds no {re.escape(name)}: give a folder that 'bench a"):
+        read_results(folder)
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", PROTOCOL])
+@pytest.mark.parametrize("text", ["", "{}", "[]"])
+def test_damaged_results_are_refused(result_folder: ResultFolder, name: str, text: str) -> None:
+    folder = result_folder()
+    (folder / name).write_text(text)
+    with pytest.raises(UserError, match=f"{re.escape(name)} is damaged: run") as caught:
+        read_results(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_scores_without_a_column_are_refused(result_folder: ResultFolder) -> None:
+    folder = result_folder()
+    table = pq.read_table(folder / "scores.parquet")
+    pq.write_table(table.drop_columns(["signature"]), folder / "scores.parquet")
+    with pytest.raises(UserError, match=r"scores\.parquet is damaged: run"):
+        read_results(folder)
+
+
+def test_an_older_folder_is_refused_in_one_line(
+    result_folder: ResultFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = result_folder()
+    (folder / PROTOCOL).rename(folder / "plan.json")
+    assert run(["table", str(folder)]) == 1
+    assert capsys.readouterr().err == (
+        f"bench: {folder}/plan.json has schema 1, and this dpo-bench reads 2: run the 'bench "
+        "ablate' again that has written it, or use the version of dpo-bench that has\n"
+    )
+
+
+@pytest.mark.parametrize("schema", [1, 3, "2", None])
+def test_another_schema_is_refused(result_folder: ResultFolder, schema: object) -> None:
+    folder = result_folder()
+    change(folder / PROTOCOL, schema=schema)
+    with pytest.raises(UserError, match=rf"protocol\.json has schema {schema}, and this dpo-bench"):
+        read_results(folder)
+    (folder / MANIFEST).write_text(json.dumps({"schema": schema}))
+    with pytest.raises(UserError, match=rf"manifest\.json has schema {schema}, and this dpo-bench"):
+        read_manifest(folder)
+
+
+def test_what_an_older_version_has_left_is_cleared_away(
+    result_folder: ResultFolder, make_protocol: MakeProtocol
+) -> None:
+    folder = result_folder()
+    (folder / "plan.json").write_text("{}")
+    write_results(folder, make_protocol(), pq.read_table(folder / "scores.parquet"), None)
+    assert not (folder / "plan.json").exists()
+
+
+def test_unknown_keys_are_refused_by_name(result_folder: ResultFolder, tmp_path: Path) -> None:
+    folder = result_folder()
+    change(folder / PROTOCOL, footer=["a sentence"])
+    with pytest.raises(UserError, match=r"is damaged: run .* \(footer: unknown key"):
+        read_results(folder)
+    (tmp_path / MANIFEST).write_bytes((COMMITTED / MANIFEST).read_bytes())
+    change(tmp_path / MANIFEST, mood="good")
+    with pytest.raises(UserError, match=r"is damaged: run .* \(mood: unknown key"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("primary", "beauty", "primary 'beauty' is not among the rewards"),
+        (
+            "comparisons",
+            ({"on": "DPO", "off": "X", "question": "?"},),
+            "names 'X', which is no arm",
+        ),
+        ("arms", ({"name": "A/A", "seeds": (None,)},), "two arms have one name"),
+        ("prompts.ids", ("a", "b", "a"), "two ids have one name"),
+    ],
+)
+def test_a_protocol_that_contradicts_itself_is_refused(
+    make_protocol: MakeProtocol, key: str, value: object, why: str
+) -> None:
+    with pytest.raises(ValidationError, match=why):
+        make_protocol({key: value})
+
+
+def test_mixed_signatures_are_refused(
+    result_folder: ResultFolder, make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_protocol())
+    scores.loc[scores["reward"].eq("flaws") & scores["arm"].eq("DPO"), "signature"] = "flaws|2"
+    with pytest.raises(UserError, match="mixes scores of different signatures for flaws") as caught:
+        result_folder(scores=scores)
+    assert "\n" not in str(caught.value)
+
+
+def test_scores_of_another_signature_than_declared_are_refused(
+    result_folder: ResultFolder, make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    scores = make_scores(make_protocol())
+    scores.loc[scores["reward"].eq("flaws"), "signature"] = "flaws|2"
+    with pytest.raises(UserError, match=r"holds scores of flaws\|2, but protocol.json declares"):
+        result_folder(scores=scores)

@@ -108,7 +108,7 @@ class TrainConfig(BaseModel):
                 f"{stored}: set the two alike"
             )
         mixes = isinstance(rule, Updating) and rule.mix < 1
-        if stored != "float32" and self.weights.name == "full" and mixes:
+        if stored != "float32" and not self.weights.adapter and mixes:
             raise ValueError(
                 f"reference {rule.name!r} adds small changes, which {stored} rounds away: leave "
                 "weights.frozen_dtype at float32"

@@ -77,14 +77,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def tree_hashes(folder: Path) -> dict[str, str]:
+def tree_hashes(folder: Path, digest: Callable[[Path], str] = sha256_file) -> dict[str, str]:
     """sha256 of every file below ``folder`` by its POSIX path, hidden files left out.
 
     What lies behind a symbolic link counts as if it lay in its place, be it a file or a folder.
-    Below what is no folder, there is nothing.
+    Below what is no folder, there is nothing. ``digest`` may know the hash of a file already.
     """
     files = sorted(_files(folder, (folder.resolve(),))) if folder.is_dir() else []
-    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+    return {path.relative_to(folder).as_posix(): digest(path) for path in files}
 
 
 def _files(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from bench import __version__
-from bench.cli import about, data, experiments, mini, official, results, scores
+from bench.cli import about, data, experiments, mini, official, results, scores, store
 from trainers.errors import UserError
 
 app = typer.Typer(
@@ -58,7 +58,12 @@ for command in (
     about.doctor,
 ):
     app.command("list" if command is about.list_plugins else None)(command)
-for name, group in {"mini": mini.app, "official": official.app, "data": data.app}.items():
+for name, group in {
+    "mini": mini.app,
+    "official": official.app,
+    "data": data.app,
+    "store": store.app,
+}.items():
     app.add_typer(group, name=name)
 
 

@@ -18,7 +18,10 @@ from bench.cli.options import (
     parse_generate,
     parse_seeds,
 )
+from bench.images.samplers import SAMPLERS
 from trainers.errors import UserError
+
+_ETA = " and ".join(name for name, sampler in SAMPLERS.items() if sampler.takes_eta)
 
 
 def ablate(
@@ -62,23 +65,25 @@ def ablate(
 def plan(
     spec: SpecArgument = "mini",
     change: SetOption = None,
-    tflops: Annotated[
-        float, typer.Option(min=1e-6, help="10^12 operations a second that a device sustains.")
-    ] = 100.0,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a step, images and scores here; needs weights.")
+    ] = False,
     devices: Annotated[
         int | None, typer.Option(min=1, help="Devices that share the work; default: processes.")
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Say what a spec would take: parameters, memory, steps, GPU-hours. Needs no weights."""
-    from bench.estimate.plan import Assumptions, print_budget
+    """Say what a spec would take: parameters, memory, steps, hours. Needs no weights."""
+    from bench.estimate.measure import measure as measure_rates
+    from bench.estimate.plan import budget
+    from bench.estimate.show import print_budget
     from bench.spec.model import load_spec
     from bench.terminal import silence_libraries
 
     silence_libraries()
-    print_budget(
-        load_spec(spec, changes=parse_changes(change)), Assumptions(tflops, devices), as_json
-    )
+    loaded = load_spec(spec, changes=parse_changes(change))
+    rates = measure_rates(loaded) if measure else None
+    print_budget(loaded, budget(loaded, devices, rates), as_json)
     return 0
 
 
@@ -117,10 +122,10 @@ def generate(
     base: Annotated[str, typer.Option(help="A shipped model, or a diffusers folder.")] = "mini-sd",
     network: Annotated[Path | None, typer.Option(help="Folder of a training run.")] = None,
     backbone: Annotated[str, typer.Option(help="Kind of model.")] = "stable-diffusion",
-    sampler: Annotated[str, typer.Option(help="ddim, euler, dpm++ or flow-euler.")] = "ddim",
+    sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = "ddim",
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 12,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale.")] = 3.0,
-    eta: Annotated[float, typer.Option(help="Fresh noise in each step of ddim, 0 to 1.")] = 0.0,
+    eta: Annotated[float, typer.Option(help=f"Fresh noise in each step of {_ETA}, 0 to 1.")] = 0.0,
     height: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",

@@ -8,18 +8,20 @@ from rich.console import Console
 from bench.experiment.collect import collect, describes, make_manifest, make_protocol
 from bench.experiment.devices import check_devices, devices
 from bench.experiment.prepare import Experiment
-from bench.launch.local import Outcome, run_stages
+from bench.launch.graph import Outcome
+from bench.launch.local import run_stages
 from bench.launch.progress import display
 from bench.results.files import write_results
 from bench.spec.model import Spec
-from bench.stages.kinds import ScoreStage, Stage
+from bench.stages.base import Stage
+from bench.stages.score import ScoreStage
 from bench.stages.store import Store
 
 
 def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
     """Stages that have to run, each after those it needs.
 
-    What a finished stage was made from is not made again: latents and networks may be cleared
+    What a finished stage was made from is not made again: encodings and networks may be cleared
     away once the images they led to are there.
     """
     wanted: dict[str, Stage] = {}
@@ -34,8 +36,7 @@ def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
     for stage in experiment.stages():
         if isinstance(stage, ScoreStage):
             want(stage)
-    order = {"latents": 0, "train": 1, "images": 2, "scores": 3}
-    return sorted(wanted.values(), key=lambda stage: order[stage.kind])
+    return sorted(wanted.values(), key=lambda stage: stage.order)
 
 
 def ablate(

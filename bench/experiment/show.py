@@ -7,8 +7,8 @@ from rich.table import Table
 
 from bench.experiment.prepare import Experiment
 from bench.experiment.run import missing_stages
-from bench.launch.progress import duration, expected_seconds
-from bench.stages.kinds import GenerateStage, Stage, TrainStage
+from bench.launch.progress import duration
+from bench.stages.base import Stage
 from bench.stages.store import Store
 from bench.terminal import print_json
 
@@ -18,7 +18,7 @@ def print_plan(experiment: Experiment, out: Path, workers: int, as_json: bool) -
     store = Store(out / "store")
     todo = missing_stages(experiment, store)
     cost = experiment.spec.cost
-    seconds = sum(expected_seconds(stage, cost) for stage in todo) / workers
+    seconds = sum(stage.expected_seconds(cost) for stage in todo) / workers
     if todo:
         seconds += cost.start
     missing = {stage.id for stage in todo}
@@ -59,13 +59,11 @@ def _table(experiment: Experiment, missing: set[str]) -> Table:
     def state(stage: Stage | None) -> str:
         if stage is None:
             return "-"
-        word = "missing" if stage.id in missing else "cached"
-        # Clearing away networks leaves images that are still good.
-        return f"{word} ({stage.units})"
+        # A network that was cleared away counts as cached: its images are still good.
+        return f"{'missing' if stage.id in missing else 'cached'} ({stage.units})"
 
     for entry in experiment.sets:
-        images: GenerateStage = entry.images
-        train: TrainStage | None = images.train
+        images, train = entry.images, entry.images.train
         scored = sum(stage.id not in missing for stage in entry.scores)
         identity = train.config.run_id()[:12] if train else "-"
         same = " (same run)" if train is not None and identity in seen else ""

@@ -7,11 +7,12 @@ from rich.console import Console
 
 from bench.assets import folder_sha256, model_folder
 from bench.experiment.devices import check_devices
-from bench.experiment.prepare import prepare
-from bench.images.draw import generate
+from bench.experiment.resolve import Runs
+from bench.images.samplers import fitting
 from bench.spec.model import Generate, Overrides, load_spec, override, parse_spec
 from bench.spec.prompts import load_prompts
-from bench.stages.kinds import GenerateStage
+from bench.stages.base import identify
+from bench.stages.generate import GenerateStage, images_key, write_images
 from bench.stages.store import Store
 from bench.stages.train import train
 from trainers.backbones import BACKBONES
@@ -41,18 +42,15 @@ def train_arm(
     Raises:
         UserError: If the spec has no such arm.
     """
-    whole = load_spec(source, seeds=(seed,)).model_dump()
-    spec = parse_spec(override(whole, execution), source)
+    spec = parse_spec(override(load_spec(source, seeds=(seed,)).model_dump(), execution), source)
     console.quiet = not is_main()
-    experiment = prepare(spec)
+    runs = Runs(spec)
     check_devices(spec)
-    arms = {entry.name: entry for entry in experiment.matrix.arms}
+    arms = {known.name: known for known in runs.matrix.arms}
     if arm not in arms:
         raise UserError(f"spec {source!r} has no arm {arm!r}: expected one of {', '.join(arms)}")
-    stage = next(s.images.train for s in experiment.sets if s.arm == arm)
-    assert stage is not None
-    store = Store(out / "store")
-    stage.latents.execute(store, lambda images: None)
+    stage, store = runs.train(arms[arm], seed), Store(out / "store")
+    stage.encode.execute(store, lambda images: None)
 
     processes = spec.training.processes if launched() == 1 else launched()
     for line in announce(stage.config, processes):
@@ -66,7 +64,7 @@ def train_arm(
                 highlight=False,
             )
 
-    train(stage, out, store, show)
+    train(stage.config, stage.base, stage.encode.stored(store), spec.training, out, show)
     console.print(f"run {stage.config.run_id()[:16]} is in {out}", highlight=False)
 
 
@@ -82,8 +80,7 @@ def announce(config: TrainConfig, processes: int) -> Iterator[str]:
         f"{rule.warmup_steps} steps; with --scale_lr it would be "
         f"{unscaled_lr(rule.lr, config.batch_size):.6g}"
     )
-    beta = getattr(config.objective, "beta", None)
-    if beta is not None:
+    if (beta := config.objective.strength) is not None:
         yield f"beta: {beta:g}; bench convert --beta {beta:g} says what other sources call it"
 
 
@@ -105,15 +102,19 @@ def generate_images(
     """
     folder = model_folder(base)
     trained = None if network is None else _trained(network, BACKBONES.get(backbone).network_part)
-    stage = GenerateStage(
-        "images", settings, 0, load_prompts(prompts, limit).items, backbone, folder,
-        folder_sha256(folder), None,
-    )  # fmt: skip
-    identity, mark = sha256_text(canonical_json([stage.id, trained])), out / ".identity"
+    texts = [prompt for _, prompt in load_prompts(prompts, limit).items]
+    fitting(settings.sampler, backbone)
+    key = images_key(settings, texts, backbone, folder_sha256(folder))
+    images = identify(GenerateStage.kind, key, [])
+    identity, mark = sha256_text(canonical_json([images, trained])), out / ".identity"
     if mark.is_file() and mark.read_text() != identity:
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
     write_text(mark, identity)
-    generate(stage, network, out, lambda n: console.print(f"{n}/{stage.units} images"))
+    total = len(texts) * settings.images_per_prompt
+    write_images(
+        folder, network, backbone, texts, settings, out,
+        lambda done: console.print(f"{done}/{total} images"),
+    )  # fmt: skip
 
 
 def _trained(network: Path, part: str) -> str:

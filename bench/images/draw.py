@@ -1,20 +1,20 @@
-"""Paired images: the noise of an image depends on its prompt and index alone."""
+"""Paired images: the noise of an image depends on its key alone, usually prompt and index."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
 
-from bench.images.folder import image_name, write_index
-from bench.images.samplers import fitting
+from bench.images.samplers import SAMPLERS, fitting
+from bench.spec.model import Generate
 from trainers.backbones import BACKBONES
-from trainers.files import sha256_file, write_atomically
 from trainers.machine.precision import Precision
 from trainers.seeds import derive
 
-if TYPE_CHECKING:
-    from bench.stages.kinds import GenerateStage, Report
+Key = tuple[str, int]
+"""What the noise of an image depends on, beside the seed: a text and a number."""
 
 
 def image_generator(seed: int, prompt: str, index: int) -> torch.Generator:
@@ -43,43 +43,25 @@ def load_pipeline(
     return pipeline
 
 
-def generate(stage: "GenerateStage", network: Path | None, folder: Path, report: "Report") -> None:
-    """Write the images of a stage as PNG files, and an index with their hashes.
+def draw(
+    pipeline: Any, prompts: Sequence[str], keys: Sequence[Key], settings: Generate
+) -> list[Image.Image]:
+    """One batch of images.
 
-    Images are made in fixed batches, of which a finished one is not made again: the same batches
-    give the same bits, whether or not the run was interrupted.
+    Args:
+        pipeline: What :func:`load_pipeline` gave for the sampler of the settings.
+        prompts: One for each image.
+        keys: What each image takes its noise from.
+        settings: Steps, guidance, eta, size and seed.
     """
-    settings = stage.settings
-    indices = range(stage.first_index, stage.first_index + settings.images_per_prompt)
-    todo = [(name, prompt, k) for name, prompt in stage.prompts for k in indices]
-    sampler = settings.sampler
-    pipeline = load_pipeline(
-        stage.base, network, sampler, stage.backbone, settings.dtype, settings.device
-    )
-    eta = {"eta": settings.eta} if fitting(sampler, stage.backbone).takes_eta else {}
-    for start in range(0, len(todo), settings.batch_size):
-        part = todo[start : start + settings.batch_size]
-        paths = [folder / image_name(prompt, k) for _, prompt, k in part]
-        if not all(path.exists() for path in paths):
-            images = pipeline(
-                [prompt for _, prompt, _ in part],
-                num_inference_steps=settings.steps,
-                guidance_scale=settings.guidance,
-                height=settings.height,
-                width=settings.width,
-                generator=[image_generator(settings.seed, prompt, k) for _, prompt, k in part],
-                **eta,
-            ).images
-            for path, image in zip(paths, images, strict=True):
-                _save(image, path)
-        report(start + len(part))
-    rows = [
-        {"prompt": prompt, "k": k, "file": image_name(prompt, k),
-         "sha256": sha256_file(folder / image_name(prompt, k))}
-        for _, prompt, k in todo
-    ]  # fmt: skip
-    write_index(folder, rows)
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    write_atomically(path, lambda part: image.save(part, format="PNG"))
+    eta = {"eta": settings.eta} if SAMPLERS[settings.sampler].takes_eta else {}
+    images: list[Image.Image] = pipeline(
+        list(prompts),
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance,
+        height=settings.height,
+        width=settings.width,
+        generator=[image_generator(settings.seed, text, index) for text, index in keys],
+        **eta,
+    ).images
+    return images

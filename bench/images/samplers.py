@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainers.backbones import BACKBONES
 from trainers.errors import UserError
 
 
@@ -18,6 +17,7 @@ class Sampler:
     settings: dict[str, Any] = field(default_factory=dict)
     """What is set whatever the model's config says."""
     takes_eta: bool = False
+    """Whether it can mix fresh noise in at each step."""
 
     def of(self, pipeline: Any) -> Any:
         """The scheduler for a pipeline."""
@@ -36,17 +36,25 @@ SAMPLERS = {
 }
 
 
-def fitting(name: str, backbone: str) -> Sampler:
+def fitting(name: str, backbone: str, eta: float = 0.0) -> Sampler:
     """The sampler called ``name``.
 
     Raises:
-        UserError: If there is none, or it does not fit the backbone.
+        UserError: If there is none, it does not fit the backbone, or takes no ``eta`` above 0.
     """
+    from trainers.backbones import BACKBONES  # Heavy, and the names above need none of it.
+
     process = BACKBONES.get(backbone).process
     good = [known for known, sampler in SAMPLERS.items() if sampler.process == process]
     if name not in good:
         raise UserError(
             f"sampler {name!r} cannot sample from backbone {backbone!r}: set generate.sampler to "
             f"{' or '.join(good)}"
+        )
+    if eta and not SAMPLERS[name].takes_eta:
+        able = [known for known in good if SAMPLERS[known].takes_eta]
+        raise UserError(
+            f"sampler {name!r} takes no eta: set generate.eta to 0"
+            + (f", or generate.sampler to {' or '.join(able)}" if able else "")
         )
     return SAMPLERS[name]

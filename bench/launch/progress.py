@@ -14,26 +14,11 @@ from rich.progress import (
 )
 
 from bench.spec.model import Cost
-from bench.stages.kinds import EncodeStage, GenerateStage, ScoreStage, Stage, TrainStage
-
-
-def expected_seconds(stage: Stage, cost: Cost) -> float:
-    """Estimated seconds of a stage on one core."""
-    match stage:
-        case TrainStage():
-            return stage.units * stage.config.batch_size * cost.pair
-        case GenerateStage():
-            return stage.units * cost.image
-        case ScoreStage():
-            return stage.units * cost.score
-        case EncodeStage():
-            return stage.units * cost.score
-        case _:
-            raise TypeError(f"no cost is known for {type(stage).__name__}")
+from bench.stages.base import Stage
 
 
 class PlainDisplay:
-    """One line per finished stage that takes time; scoring is only counted."""
+    """One line per finished stage, but for those that are only counted."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console = console
@@ -51,7 +36,7 @@ class PlainDisplay:
     def end(self, stage: Stage, error: str | None) -> None:
         """See :class:`bench.launch.local.Display`."""
         self.count += 1
-        if error is None and isinstance(stage, ScoreStage) and self.count < self.total:
+        if error is None and not stage.logged and self.count < self.total:
             return
         seconds = time.monotonic() - self.began.get(stage.id, time.monotonic())
         outcome = f"done in {seconds:.0f} s" if error is None else f"FAILED: {error}"
@@ -60,20 +45,20 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A bar for the whole with the time left, and one for each stage that is running."""
+    """A bar for all stages with the time left, and one for each stage that is running."""
 
     def __init__(self, progress: Progress, stages: Sequence[Stage], cost: Cost, workers: int):
         self.progress = progress
         self.cost = cost
         self.workers = workers
         self.units = {stage.id: stage.units for stage in stages}
-        self.weight = {stage.id: expected_seconds(stage, cost) for stage in stages}
-        self.share: dict[str, float] = {}
+        self.weight = {stage.id: stage.expected_seconds(cost) for stage in stages}
+        self.fraction: dict[str, float] = {}
         self.tasks: dict[str, TaskID] = {}
         self.count = 0
         self.began = time.monotonic()
-        self.whole = progress.add_task("all stages", total=sum(self.weight.values()), note="")
-        self._show_whole()
+        self.total = progress.add_task("all stages", total=sum(self.weight.values()), note="")
+        self._show_total()
 
     def begin(self, stage: Stage) -> None:
         """See :class:`bench.launch.local.Display`."""
@@ -84,27 +69,27 @@ class LiveDisplay:
         if identity in self.tasks:
             note = f"{units}/{self.units[identity]}"
             self.progress.update(self.tasks[identity], completed=units, note=note)
-            self.share[identity] = units / self.units[identity]
-            self._show_whole()
+            self.fraction[identity] = units / self.units[identity]
+            self._show_total()
 
     def end(self, stage: Stage, error: str | None) -> None:
         """See :class:`bench.launch.local.Display`."""
         self.count += 1
-        self.share[stage.id] = 1.0
+        self.fraction[stage.id] = 1.0
         if stage.id in self.tasks:
             self.progress.remove_task(self.tasks.pop(stage.id))
         if error is not None:
             self.progress.console.print(f"[red]failed[/red] {stage.label}: {error}")
-        self._show_whole()
+        self._show_total()
 
-    def _show_whole(self) -> None:
-        done = sum(self.weight[i] * share for i, share in self.share.items())
+    def _show_total(self) -> None:
+        done = sum(self.weight[i] * fraction for i, fraction in self.fraction.items())
         total = sum(self.weight.values())
         note = f"{self.count}/{len(self.units)}"
         if done > 0.02 * total:
             left = (time.monotonic() - self.began) * (total - done) / done
             note += f", about {duration(left)} left"
-        self.progress.update(self.whole, completed=done, note=note)
+        self.progress.update(self.total, completed=done, note=note)
 
 
 def duration(seconds: float) -> str:

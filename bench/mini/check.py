@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.assets import model_folder
-from bench.images.draw import image_generator, load_pipeline
+from bench.images.draw import draw, load_pipeline
 from bench.mini import oracle
 from bench.mini.world import WORDS, parse
+from bench.spec.model import Generate
 from bench.spec.prompts import load_prompts
 from bench.stats import wilson
 
@@ -34,20 +35,16 @@ class Check:
 
 def check(prompts: str, limit: int, guidance: float, steps: int, grid: Path | None) -> Check:
     """Sample one image per prompt from ``mini-sd`` and let the oracle read it."""
-    items = load_prompts(prompts, limit).items
-    pipeline = load_pipeline(model_folder("mini-sd"), None, "ddim")
+    texts = [prompt for _, prompt in load_prompts(prompts, limit).items]
+    settings = Generate(sampler="ddim", steps=steps, guidance=guidance)
+    pipeline = load_pipeline(model_folder("mini-sd"), None, settings.sampler)
     images: list[Image.Image] = []
-    for start in range(0, len(items), BATCH):
-        part = [prompt for _, prompt in items[start : start + BATCH]]
-        images += pipeline(
-            part,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=[image_generator(0, prompt, 0) for prompt in part],
-        ).images
+    for start in range(0, len(texts), BATCH):
+        part = texts[start : start + BATCH]
+        images += draw(pipeline, part, [(prompt, 0) for prompt in part], settings)
     if grid is not None:
         picture_grid(images[: 6 * GRID_COLUMNS], GRID_COLUMNS).save(grid)
-    return _judge(images, [prompt for _, prompt in items])
+    return _judge(images, texts)
 
 
 def _judge(images: Sequence[Image.Image], prompts: Sequence[str]) -> Check:

@@ -5,26 +5,20 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from bench.images.read import Item, read_items
+from bench.images.read import Item
 from bench.rewards import REWARDS
 from bench.rewards.base import Reward
 from bench.rewards.kit.shared import Shared
 from bench.spec.model import Scoring
 from trainers.errors import UserError
 from trainers.files import write_atomically
-
-if TYPE_CHECKING:
-    from bench.stages.kinds import Report, ScoreStage
-    from bench.stages.store import Store
 
 CHUNK = 32
 """Distinct images that are decoded at a time."""
@@ -245,40 +239,3 @@ def available_memory(device: str) -> int:
 
         return torch.cuda.mem_get_info(device)[0] * 3 // 4
     return int(psutil.virtual_memory().available) * 3 // 4
-
-
-@cache
-def _worker_shared() -> Shared:
-    """What the scoring stages of a worker process share: models stay loaded between them."""
-    return Shared()
-
-
-@cache
-def _worker_reward(name: str, settings: str) -> Reward:
-    """A reward of a worker process: its files, gigabytes perhaps, are hashed once."""
-    return make_reward(name, Scoring.model_validate_json(settings), _worker_shared())
-
-
-def score_images(stage: "ScoreStage", folder: Path, store: "Store", report: "Report") -> None:
-    """Score every image of a stage's image set.
-
-    Raises:
-        UserError: If the reward is no longer the one that the stage was planned with, or an image
-            cannot be read.
-        Exception: Whatever the reward raises.
-    """
-    settings = stage.scoring
-    shared = _worker_shared()
-    shared.memory = shared.loaded + available_memory(settings.device)
-    reward = _worker_reward(stage.reward, settings.model_dump_json())
-    if reward.signature != stage.signature:
-        raise UserError(
-            f"reward {stage.reward!r} changed while the experiment ran: it was planned as "
-            f"{stage.signature}, and is now {reward.signature}; run the same command again"
-        )
-    items = read_items(stage.images.output(store))
-    job = score_items(
-        items, {stage.reward: reward}, folder / SCORES, None, lambda _, count: report(count)
-    )
-    for error in (*job.failed.values(), *job.unread.values()):
-        raise error

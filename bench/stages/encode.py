@@ -1,9 +1,12 @@
-"""The work of the stage that encodes pairs, and pairs as a training run opens them."""
+"""The stage that encodes pairs, and pairs as a training run opens them."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
-from bench.stages.store import Store, as_json
+from bench.spec.model import Cost, Encoding
+from bench.stages.base import Report, Stage
+from bench.stages.store import Store, as_json, locked
 from trainers.backbones import BACKBONES, Backbone
 from trainers.data.encode import EncodedPairs, encode_pairs
 from trainers.data.encoder import Encoder
@@ -12,10 +15,8 @@ from trainers.data.index import Index
 from trainers.data.pairs import Pairs
 from trainers.data.select import select
 from trainers.data.settings import DataSettings
+from trainers.data.sources import Source
 from trainers.files import write_text
-
-if TYPE_CHECKING:
-    from bench.stages.kinds import EncodeStage, Report
 
 INDEX = "pairs.parquet"
 DROPPED = "dropped.json"
@@ -23,45 +24,108 @@ CACHE = "encodings"
 """Folder of the store that holds encodings."""
 
 
-def encode(stage: "EncodeStage", folder: Path, store: Store, report: "Report") -> None:
+@dataclass(frozen=True)
+class StoredPairs:
+    """The pairs of a run: what they are encoded from, and where index and encodings lie."""
+
+    source: Source
+    settings: DataSettings
+    """Those of the encodings."""
+    base_sha256: str
+    """Of the model that encodes."""
+    encoding: Encoding
+    folder: Path
+    """Of the index."""
+    cache: Path
+    """Of the encodings, if they are kept."""
+
+
+@dataclass(frozen=True)
+class EncodeStage(Stage):
+    """The pairs whose images can be read, as an index of their encodings.
+
+    The encodings themselves go to a cache that all experiments of the store share, by content.
+    They can be made again from the source, so they are no outputs: without them, or with them
+    deleted, the stage is as done as before.
+    """
+
+    kind: ClassVar[str] = "encode"
+    order: ClassVar[int] = 0
+    backbone: str
+    base: Path
+    base_sha256: str
+    source: Source
+    """Execution only: what it holds is in the hash."""
+    data_sha256: str
+    settings: DataSettings
+    pairs: int
+    """How many the settings select."""
+    encoding: Encoding
+
+    def key(self) -> dict[str, Any]:
+        """See the base class. Settings that change no encoding do not enter."""
+        return {
+            "backbone": self.backbone,
+            "base": self.base_sha256,
+            "data": self.data_sha256,
+            "settings": self.settings.encoding_key(),
+        }
+
+    @property
+    def units(self) -> int:
+        """Images."""
+        return 2 * self.pairs
+
+    def expected_seconds(self, cost: Cost) -> float:
+        """As scoring: an image passes through one model once."""
+        return self.units * cost.score
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """See the base class."""
+        backbone = BACKBONES.get(self.backbone)(self.base, self.encoding.device)
+        write_pairs(self.stored(store), backbone, report)
+
+    def stored(self, store: Store) -> StoredPairs:
+        """The pairs as a training run opens them."""
+        folder, cache = self.output(store), store.root / CACHE
+        return StoredPairs(
+            self.source, self.settings, self.base_sha256, self.encoding, folder, cache
+        )
+
+
+def write_pairs(pairs: StoredPairs, backbone: Backbone, report: Report) -> None:
     """Write the index of the pairs, the list of those that were dropped, and fill the cache."""
-    backbone = BACKBONES.get(stage.backbone)(stage.base, stage.encoding.device)
-    encoded = _encode(stage, store, backbone, report)
-    encoded.index.save(folder / INDEX)
-    write_text(folder / DROPPED, as_json([vars(pair) for pair in encoded.dropped]))
+    encoded = _encode(pairs, backbone, report)
+    encoded.index.save(pairs.folder / INDEX)
+    write_text(pairs.folder / DROPPED, as_json([vars(pair) for pair in encoded.dropped]))
 
 
-def open_pairs(
-    stage: "EncodeStage", store: Store, backbone: Backbone, settings: DataSettings
-) -> Pairs:
-    """The pairs of a finished stage; encodings that the cache has lost are made again.
+def open_pairs(pairs: StoredPairs, backbone: Backbone, settings: DataSettings) -> Pairs:
+    """The pairs that were written; encodings that the cache has lost are made again.
 
     Args:
-        stage: The stage.
-        store: Where its outputs are.
+        pairs: The pairs.
         backbone: What encodes.
-        settings: Those of the run, which may differ from the stage's where that changes no
+        settings: Those of the run, which may differ from the encodings' where that changes no
             encoding.
     """
-    index = Index.load(stage.output(store) / INDEX)
-    encoder = Encoder(backbone, stage.settings, stage.base_sha256)
-    if not stage.encoding.cache:
-        live = LiveEncodings(index, stage.source.open(), encoder)
+    index = Index.load(pairs.folder / INDEX)
+    encoder = Encoder(backbone, pairs.settings, pairs.base_sha256)
+    if not pairs.encoding.cache:
+        live = LiveEncodings(index, pairs.source.open(), encoder)
         return Pairs(index, settings, live, backbone.micro_conditioned)
-    cache = EncodingCache(store.root / CACHE, encoder)
+    cache = EncodingCache(pairs.cache, encoder)
     if not cache.holds(index):
-        with store.lock(stage.kind, stage.id):
-            _encode(stage, store, backbone, lambda images: None)
+        with locked(pairs.folder):
+            _encode(pairs, backbone, lambda images: None)
         cache.refresh()
         backbone.release()  # Its encoders are needed no more, and the run needs their memory.
     return Pairs(index, settings, CachedEncodings(index, cache), backbone.micro_conditioned)
 
 
-def _encode(
-    stage: "EncodeStage", store: Store, backbone: Backbone, report: "Report"
-) -> EncodedPairs:
-    rows = stage.source.open()
-    encoder = Encoder(backbone, stage.settings, stage.base_sha256)
-    cache = EncodingCache(store.root / CACHE, encoder) if stage.encoding.cache else None
-    selected = select(rows, stage.settings)
-    return encode_pairs(rows, selected, encoder, cache, stage.encoding.batch_size, report=report)
+def _encode(pairs: StoredPairs, backbone: Backbone, report: Report) -> EncodedPairs:
+    rows = pairs.source.open()
+    encoder = Encoder(backbone, pairs.settings, pairs.base_sha256)
+    cache = EncodingCache(pairs.cache, encoder) if pairs.encoding.cache else None
+    selected = select(rows, pairs.settings)
+    return encode_pairs(rows, selected, encoder, cache, pairs.encoding.batch_size, report=report)

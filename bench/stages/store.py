@@ -5,25 +5,30 @@
         ...           the outputs
 
 An artefact counts as done only if its own files and the artefacts it was made from are the ones
-that were recorded. So a cache entry can be missing, but it cannot be somebody else's.
+that were recorded. So a cache entry can be missing, but it cannot be somebody else's. A file that
+was found as recorded is not hashed again while its size and its time of change stay the same.
 """
 
 import contextlib
 import fcntl
 import json
+import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainers.errors import UserError
-from trainers.files import canonical_json, sha256_text, tree_hashes, write_text
+from trainers.files import canonical_json, sha256_file, sha256_text, tree_hashes, write_text
 
 STATUS = "status.json"
 LOCK = ".lock"
 INPUTS = ".inputs"
 """Digests of what the files in a folder were, or are being, made from; see :meth:`Store.claim`."""
+VERIFIED = ".verified.json"
+"""What is remembered of the files in a folder; see :class:`_Memory`."""
 
 
 @dataclass(frozen=True)
@@ -58,31 +63,33 @@ class Store:
     def status(self, kind: str, identity: str) -> Status | None:
         """The record of an artefact, or None if it is not done.
 
-        What was found whole once is not hashed again by this object.
+        What was found whole once is not looked at again by this object.
 
         Raises:
             UserError: If the record or a recorded file is damaged; the message says the mend.
         """
-        folder = self.folder(kind, identity)
-        path = folder / STATUS
         if identity in self._verified:
             return self._verified[identity]
-        if not path.exists():
+        folder = self.folder(kind, identity)
+        if not (folder / STATUS).exists():
             return None
-        mend = f"delete that folder (rm -r {folder}) and run the same command again"
-        try:
-            status = Status(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"the store is damaged: {path} cannot be read; {mend}") from error
+        status = _read(folder)
         if status.id != identity:
-            raise UserError(f"the store is damaged: {path} belongs to {status.id[:16]}; {mend}")
-        found = {k: v for k, v in tree_hashes(folder).items() if k != STATUS}
-        if found != status.outputs:
-            changed = sorted(k for k, _ in set(found.items()) ^ set(status.outputs.items()))
-            lost = folder / changed[0]
-            raise UserError(f"the store is damaged: {lost} was changed or lost; {mend}")
+            raise _damaged(folder, f"{folder / STATUS} belongs to {status.id[:16]}")
+        _check(folder, status, _Memory(folder))
         self._verified[identity] = status
         return status
+
+    def verify(self) -> int:
+        """Hash all files of all artefacts, whatever is remembered; returns how many they are.
+
+        Raises:
+            UserError: If one is damaged; the message says the mend.
+        """
+        folders = sorted(path.parent for path in self.root.glob(f"*/*/{STATUS}"))
+        for folder in folders:
+            _check(folder, _read(folder))
+        return len(folders)
 
     def forget(self, identity: str) -> None:
         """Look at an artefact anew when it is asked for next: it is being made again."""
@@ -110,19 +117,99 @@ class Store:
     def record(self, kind: str, identity: str, inputs: dict[str, str], seconds: float) -> Status:
         """Hash what lies in an artefact's folder and declare it done."""
         folder = self.folder(kind, identity)
-        outputs = {k: v for k, v in tree_hashes(folder).items() if k != STATUS}
-        status = Status(identity, inputs, outputs, round(seconds, 3))
+        status = Status(identity, inputs, _outputs(folder), round(seconds, 3))
         write_text(folder / STATUS, json.dumps(vars(status), indent=1, sort_keys=True) + "\n")
         return status
 
-    @contextlib.contextmanager
-    def lock(self, kind: str, identity: str) -> Iterator[Path]:
+    def lock(self, kind: str, identity: str) -> contextlib.AbstractContextManager[Path]:
         """Hold an artefact against other processes; waits for whoever holds it now."""
-        folder = self.folder(kind, identity)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LOCK).open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield folder
+        return locked(self.folder(kind, identity))
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+        """Another process looks for itself."""
+        return Store, (self.root,)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[Path]:
+    """Hold the folder of an artefact, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield folder
+
+
+def _read(folder: Path) -> Status:
+    try:
+        return Status(**json.loads((folder / STATUS).read_text()))
+    except (ValueError, TypeError) as error:
+        raise _damaged(folder, f"{folder / STATUS} cannot be read") from error
+
+
+def _outputs(folder: Path, digest: Callable[[Path], str] = sha256_file) -> dict[str, str]:
+    return {k: v for k, v in tree_hashes(folder, digest).items() if k != STATUS}
+
+
+def _check(folder: Path, status: Status, memory: "_Memory | None" = None) -> None:
+    """Compare the files of an artefact with its record. What is remembered never tells damage."""
+    if memory is not None and _outputs(folder, memory.digest) == status.outputs:
+        memory.save()
+        return
+    found = _outputs(folder)
+    if found != status.outputs:
+        changed = sorted(k for k, _ in set(found.items()) ^ set(status.outputs.items()))
+        raise _damaged(folder, f"{folder / changed[0]} was changed or lost")
+
+
+def _damaged(folder: Path, fault: str) -> UserError:
+    return UserError(
+        f"the store is damaged: {fault}; delete that folder (rm -r {folder}) and run the same "
+        "command again"
+    )
+
+
+class _Memory:
+    """Hashes of the files of an artefact as they were read last, for those that have not changed.
+
+    A file has not if its size and its time of change are those of then, and that time lies before
+    the moment when reading began: any change since would have given the file a later one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is known where the memory is missing or damaged: it can be made again."""
+        self._folder = folder
+        self._known: dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            self._known = dict(json.loads((folder / VERIFIED).read_text()))
+        self._seen: dict[str, str] = {}
+        self._began: int | None = None
+
+    def digest(self, path: Path) -> str:
+        """Hex sha256 of a file, which is read unless that of last time is sure to hold."""
+        stat = path.stat()
+        mark = f"{path.relative_to(self._folder)} {stat.st_size} {stat.st_mtime_ns}"
+        if mark in self._known:
+            self._seen[mark] = self._known[mark]
+            return self._known[mark]
+        if self._began is None:
+            self._began = _clock(self._folder)
+        digest = sha256_file(path)
+        if stat.st_mtime_ns < self._began:
+            self._seen[mark] = digest
+        return digest
+
+    def save(self) -> None:
+        """Remember what was seen, if that is news and the folder can be written to."""
+        if self._seen != self._known and os.access(self._folder, os.W_OK):
+            write_text(self._folder / VERIFIED, json.dumps(self._seen, indent=1) + "\n")
+
+
+def _clock(folder: Path) -> int:
+    """Now in ns, as its file system would date a change in a folder; 0 if it takes none."""
+    if not os.access(folder, os.W_OK):
+        return 0
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        return os.fstat(stream.fileno()).st_mtime_ns
 
 
 def as_json(value: Any) -> str:

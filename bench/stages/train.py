@@ -1,37 +1,109 @@
-"""The work of the stage that trains a run."""
+"""The stage that trains a run."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
-from bench.launch.ranks import run_ranks
-from bench.stages.encode import open_pairs
+from bench.spec.model import Cost, Training
+from bench.stages.base import Report, Stage
+from bench.stages.encode import EncodeStage, StoredPairs, open_pairs
 from bench.stages.store import Store
+from bench.terminal import silence_libraries
 from trainers.backbones import BACKBONES
+from trainers.config import TrainConfig
 from trainers.core import OnStep, Trainer
 from trainers.machine.processes import joined, launched
-
-if TYPE_CHECKING:
-    from bench.stages.kinds import TrainStage
+from trainers.machine.spawn import send, spawn
 
 
-def train(stage: "TrainStage", folder: Path, store: Store, on_step: OnStep) -> None:
+@dataclass(frozen=True)
+class TrainStage(Stage):
+    """One training run."""
+
+    kind: ClassVar[str] = "train"
+    order: ClassVar[int] = 1
+    config: TrainConfig
+    base: Path
+    encode: EncodeStage
+    training: Training
+    """Execution only."""
+
+    def key(self) -> dict[str, Any]:
+        """The run's configuration, defaults included."""
+        return self.config.model_dump(mode="json")
+
+    @property
+    def units(self) -> int:
+        """Optimiser steps."""
+        return self.config.steps
+
+    def expected_seconds(self, cost: Cost) -> float:
+        """Pairs of every step."""
+        return self.units * self.config.batch_size * cost.pair
+
+    @property
+    def needs(self) -> tuple[Stage, ...]:
+        """See the base class."""
+        return (self.encode,)
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """See the base class."""
+        pairs = self.encode.stored(store)
+        train(self.config, self.base, pairs, self.training, folder, lambda step, _: report(step))
+
+
+def train(
+    config: TrainConfig,
+    base: Path,
+    pairs: StoredPairs,
+    training: Training,
+    folder: Path,
+    on_step: OnStep,
+) -> None:
     """Train into ``folder``, from where an interrupted attempt stopped.
 
     A process that a launcher has started, such as ``accelerate launch``, trains together with the
-    others of that launch; else processes are started if the stage asks for several.
+    others of that launch; else processes are started if ``training`` asks for several.
+
+    Args:
+        config: The run.
+        base: Folder of the pretrained model.
+        pairs: What it learns from, encoded.
+        training: Device, processes, checkpoints.
+        folder: Where network, log and checkpoints go.
+        on_step: Called after every step; of several processes, with what the first one saw.
+
+    Raises:
+        UserError: If a process died, or a setting does not fit.
     """
-    if stage.training.processes > 1 and launched() == 1:
-        run_ranks(stage, folder, store, on_step)
-    else:
-        train_here(stage, folder, store, on_step)
+    if training.processes == 1 or launched() > 1:
+        _train_here(config, base, pairs, training, folder, on_step)
+        return
+    spawn(
+        training.processes,
+        _train_in_group,
+        *(config, base, pairs, training, folder),
+        on_message=lambda step: on_step(*step),
+    )
 
 
-def train_here(stage: "TrainStage", folder: Path, store: Store, on_step: OnStep) -> None:
-    """Train in this process, beside others if there are any."""
-    config = stage.config
-    with joined(stage.training.device, config.precision) as processes:
-        backbone = BACKBONES.get(config.backbone)(stage.base, processes.device)
-        data = open_pairs(stage.latents, store, backbone, config.data)
-        Trainer(config, backbone, data, processes).run(
-            folder, on_step, stage.training.checkpoint_every
-        )
+def _train_in_group(
+    config: TrainConfig, base: Path, pairs: StoredPairs, training: Training, folder: Path
+) -> None:
+    silence_libraries()
+    _train_here(config, base, pairs, training, folder, lambda *step: send(step))
+
+
+def _train_here(
+    config: TrainConfig,
+    base: Path,
+    pairs: StoredPairs,
+    training: Training,
+    folder: Path,
+    on_step: OnStep,
+) -> None:
+    with joined(training.device, config.precision) as processes:
+        backbone = BACKBONES.get(config.backbone)(base, processes.device)
+        data = open_pairs(pairs, backbone, config.data)
+        trainer = Trainer(config, backbone, data, processes)
+        trainer.run(folder, on_step, training.checkpoint_every)

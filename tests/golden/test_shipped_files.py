@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.assets import differing, mini_folder, shipped_models
-from bench.estimate.plan import Assumptions, budget
+from bench.estimate.plan import budget
 from bench.experiment.prepare import prepare
 from bench.report.folder import stale
 from bench.results.files import PROTOCOL, read_manifest, read_protocol
@@ -72,18 +72,19 @@ def test_every_other_spec_is_valid_and_can_be_planned(source: str) -> None:
         arms = {arm.name for arm in build_matrix(spec, "0" * 64, "1" * 64).arms}
         assert len(arms) >= 2
         assert set(spec.rewards) <= set(REWARDS.names())
-        plan = budget(spec, Assumptions())
+        plan = budget(spec)
         assert set(plan["training_gib"]) == arms
         assert plan["images"] > 0
-        assert plan["gpu_hours"]["total"] > 0
-        assert (plan["not_counted"], plan["guesses"]) == ([], [])
+        assert all(time["hours"] > 0 for time in plan["time"])
+        assert plan["time"] or {f"training {arm}" for arm in arms} <= set(plan["not_known"])
+        assert plan["guesses"] == []
 
 
 @pytest.mark.parametrize("source", [s for s in SPECS if not of_a_shipped_model(s)])
 def test_the_documented_plan_is_the_one_that_is_printed(source: str) -> None:
-    plan = budget(load_spec(source), Assumptions())
+    plan = budget(load_spec(source))
     training = [parts["total"] for parts in plan["training_gib"].values()]
-    hours = plan["gpu_hours"]["total"]
+    hours = [f"{time['hours']:,.0f} ({time['device']})" for time in plan["time"]]
     cells = [
         f"`{plan['name']}`",
         f"{plan['parameters']['network'] / 1e6:,.1f} M",
@@ -92,6 +93,6 @@ def test_the_documented_plan_is_the_one_that_is_printed(source: str) -> None:
         f"{plan['scoring_gib']['all']:.1f}",
         f"{plan['encodings']['latents_gib']:.1f}",
         *(f"{plan[key]:,}" for key in ("runs", "optimiser_steps", "images")),
-        f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}",
+        ", ".join(hours) or "not known",
     ]
     assert f"| {' | '.join(cells)} |" in (ROOT / "docs" / "recipes.md").read_text().splitlines()

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from bench.spec.matrix import build_matrix
 from bench.spec.model import Generate, Scoring, load_spec, override, parse_spec
-from bench.stages.kinds import GenerateStage, ScoreStage
+from bench.stages.generate import GenerateStage
+from bench.stages.score import ScoreStage
 from trainers.config import TrainConfig
 
 SPEC: dict[str, Any] = load_spec("mini").model_dump(mode="json")

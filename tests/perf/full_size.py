@@ -18,16 +18,17 @@ import psutil
 import torch
 import yaml
 from diffusers import DDPMScheduler
-from torch import Tensor, nn
+from torch import nn
 
-from bench.estimate.architectures import SD15
-from bench.estimate.network import count, denoiser, network_cost
-from bench.estimate.training import training_memory, training_of
-from trainers.backbones import Condition, Moments
+from bench.estimate.activations import count
+from bench.estimate.measure import Repeated
+from bench.estimate.memory import training_memory
+from trainers.backbones import Moments
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import Trainer
-from trainers.data.base import PairData
+
+MODEL = StableDiffusion.skeleton("stable-diffusion-v1-5", None)
 
 
 class Random(StableDiffusion):
@@ -42,7 +43,7 @@ class Random(StableDiffusion):
         self.snr = kept / (1 - kept)
 
     def load_network(self) -> nn.Module:
-        network = denoiser(SD15).to_empty(device="cpu")
+        network = MODEL.network.to_empty(device="cpu")
         generator = torch.Generator().manual_seed(0)
         for parameter in network.parameters():
             with torch.no_grad():
@@ -51,24 +52,9 @@ class Random(StableDiffusion):
         return network
 
 
-class MadeUp(PairData):
-    """One pair."""
-
-    latent_shape = (4, 64, 64)
-
-    def __len__(self) -> int:
-        return 1
-
-    def images(self, rows: Tensor) -> tuple[Moments, Moments]:
-        generator = torch.Generator().manual_seed(0)
-        a, b = torch.randn((2, len(rows), *self.latent_shape), generator=generator)
-        return Moments(a, torch.zeros_like(a)), Moments(b, torch.zeros_like(b))
-
-    def condition(self, rows: Tensor, dropped: Tensor) -> Condition:
-        return {"text": torch.zeros(len(rows), 77, 768)}
-
-    def preference(self, rows: Tensor) -> Tensor:
-        return torch.ones(len(rows), dtype=torch.float64)
+def parameters(network: nn.Module) -> int:
+    """Their number."""
+    return sum(p.numel() for p in network.parameters())
 
 
 def resident(key: str) -> float:
@@ -110,7 +96,7 @@ def main() -> None:
     }  # fmt: skip
     changes = {key: yaml.safe_load(text) for key, _, text in (s.partition("=") for s in args.set)}
     config = TrainConfig.model_validate(values | changes)
-    plan = training_memory(training_of(config), network_cost(SD15, MadeUp.latent_shape[-1]))
+    plan = training_memory(config, count(MODEL.network, lambda: MODEL.inputs(MODEL.side)))
     tell({
         "changes": changes,
         "plan_gib": {part: round(size, 2) for part, size in plan.items() if size}
@@ -120,10 +106,12 @@ def main() -> None:
         return
     libraries = resident("VmRSS")
     give_up_above(args.limit)
-    trainer = Trainer(config, Random(), MadeUp())
+    latents = torch.randn((1, 4, 64, 64), generator=torch.Generator().manual_seed(0))
+    image = Moments(latents, torch.zeros_like(latents))
+    trainer = Trainer(config, Random(), Repeated(1, image, {"text": torch.zeros(1, 77, 768)}))
     tell({
-        "network": count(config.weights.network(trainer.init)),
-        "trained": count(trainer.policy),
+        "network": parameters(config.weights.network(trainer.init)),
+        "trained": parameters(trainer.policy),
         "libraries_gib": libraries,
         "before_steps_gib": resident("VmRSS"),
     })  # fmt: skip

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
+from trainers.errors import UserError
 from trainers.machine.precision import Precision
 
 if TYPE_CHECKING:
@@ -25,6 +27,28 @@ Condition: TypeAlias = "dict[str, Tensor]"
 whatever else a backbone knows about an image."""
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 """The name under which diffusers looks for an adapter in a folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """A model whose parts are on the meta device: shapes without values, for estimates."""
+
+    name: str
+    source: str
+    """Where its configs come from."""
+    network: nn.Module
+    inputs: Callable[[int], dict[str, Any]]
+    """Arguments of the network for one latent of a height and width, on the default device."""
+    autoencoder: nn.Module
+    text_encoders: tuple[nn.Module, ...]
+    channels: int
+    """Of its latents."""
+    side: int
+    """Height and width of its latents, at the size it was trained for."""
+    factor: int
+    """Pixels to a latent, each way."""
+    width: int
+    """Channels of the autoencoder's maps at full size."""
 
 
 class Backbone(ABC):
@@ -49,6 +73,19 @@ class Backbone(ABC):
         Raises:
             UserError: If the folder does not hold such a model.
         """
+
+    @classmethod
+    def skeleton(cls, base: str, folder: Path | None) -> Skeleton:
+        """The parts of a model without their weights.
+
+        Args:
+            base: Path of its folder, or id of its repository.
+            folder: That folder, where it is there; its configs are enough.
+
+        Raises:
+            UserError: If it is neither there nor known, or such models cannot be estimated.
+        """
+        raise UserError(f"backbone {cls.name!r} does not say what its models are made of")
 
     @abstractmethod
     def load_network(self) -> nn.Module:

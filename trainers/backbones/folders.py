@@ -53,6 +53,24 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     )
 
 
+def build_part(kind: Any, config: dict[str, Any]) -> Any:
+    """A model of diffusers or transformers on the meta device, by its config."""
+    with torch.device("meta"):
+        if hasattr(kind, "from_config"):
+            return kind.from_config(config)
+        return kind(kind.config_class(**config))
+
+
+def published(module: str) -> dict[str, dict[str, Any]]:
+    """Configs of well-known models, from the JSON file beside the module of their backbone.
+
+    By the last part of their folder's or repository's name: their source, and what each part has
+    in ``config.json`` there, without what diffusers or transformers fill in alike.
+    """
+    found: dict[str, dict[str, Any]] = json.loads(Path(module).with_suffix(".json").read_text())
+    return found
+
+
 def save_part(model: Any, folder: Path) -> None:
     """Write a diffusers model: the same bytes wherever it was loaded from.
 

@@ -1,7 +1,9 @@
 """What all Stable Diffusion models share: a network on latents, conditioned by CLIP."""
 
 import json
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from trainers.backbones.base import ADAPTER_FILE, Backbone, Moments
-from trainers.backbones.folders import load_part, save_part, variant
+from trainers.backbones.base import ADAPTER_FILE, Backbone, Moments, Skeleton
+from trainers.backbones.folders import build_part, load_part, save_part, variant
 from trainers.errors import UserError
 from trainers.machine.precision import Precision, torch_dtype
 
@@ -26,6 +28,8 @@ class LatentModel(Backbone):
     encoders: ClassVar[dict[str, Any]]
     """Classes of the other parts with weights, by folder; one that is no required part may lack."""
     pipeline_class: ClassVar[Any]
+    published: ClassVar[Mapping[str, dict[str, Any]]] = {}
+    """See :func:`trainers.backbones.folders.published`."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         """See the base class."""
@@ -42,11 +46,45 @@ class LatentModel(Backbone):
         for part in (self.network_part, *self._encoders):
             variant(folder / part)
 
+    @classmethod
+    def skeleton(cls, base: str, folder: Path | None) -> Skeleton:
+        """See the base class."""
+        name = base.rstrip("/").rsplit("/", 1)[-1].split("@")[0]
+        kinds = {cls.network_part: cls.network_class, **cls.encoders}
+        if folder is not None:
+            there = [p for p in kinds if p in cls.parts or (folder / p).is_dir()]
+            configs: dict[str, Any] = {p: cls._read(folder / p) for p in there}
+            configs["source"] = str(folder)
+        elif name in cls.published:
+            configs = cls.published[name]
+        else:
+            raise UserError(
+                f"cannot plan for the base model {base!r}: give the path of a diffusers folder, "
+                f"or one that ends in {', '.join(cls.published)}"
+            )
+        parts = {p: build_part(k, configs[p]) for p, k in kinds.items() if p in configs}
+        network, vae = parts[cls.network_part], parts["vae"].config
+        return Skeleton(
+            name, configs["source"], network, partial(cls._dummy_inputs, parts), parts["vae"],
+            tuple(part for name, part in parts.items() if name.startswith("text_encoder")),
+            vae.latent_channels, network.config.sample_size,
+            2 ** (len(vae.block_out_channels) - 1), vae.block_out_channels[0],
+        )  # fmt: skip
+
+    @classmethod
+    @abstractmethod
+    def _dummy_inputs(cls, parts: Mapping[str, Any], side: int) -> dict[str, Any]:
+        """Arguments of the network for one latent, given all parts by folder."""
+
     def _config(self, part: str, name: str = "config.json") -> dict[str, Any]:
-        path = self.folder / part / name
+        return self._read(self.folder / part, name)
+
+    @classmethod
+    def _read(cls, folder: Path, name: str = "config.json") -> dict[str, Any]:
+        path = folder / name
         if not path.is_file():
             raise UserError(
-                f"expected a {self.title} folder in the diffusers layout, but there is no {path}: "
+                f"expected a {cls.title} folder in the diffusers layout, but there is no {path}: "
                 "give a folder written by save_pretrained"
             )
         config: dict[str, Any] = json.loads(path.read_text())

@@ -1,6 +1,6 @@
 """Stable Diffusion 1.x and 2.x, and every model of that make whatever its size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from trainers.backbones.base import Condition
+from trainers.backbones.folders import published
 from trainers.backbones.latent import LatentModel
 from trainers.errors import UserError
 from trainers.machine.precision import Precision
@@ -24,6 +25,7 @@ class StableDiffusion(LatentModel):
     network_class: ClassVar[Any] = UNet2DConditionModel
     encoders: ClassVar[dict[str, Any]] = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel}
     pipeline_class: ClassVar[Any] = StableDiffusionPipeline
+    published: ClassVar[Mapping[str, dict[str, Any]]] = published(__file__)
     addition_embed_type: ClassVar[str | None] = None
     """What the UNet is conditioned on besides the prompt, in the words of its config."""
 
@@ -48,6 +50,15 @@ class StableDiffusion(LatentModel):
             raise UserError(f"{where}: expected eps- or v-prediction, got {kind!r}")
         alphas = self.scheduler.alphas_cumprod.double()
         self.snr = alphas / (1 - alphas)
+
+    @classmethod
+    def _dummy_inputs(cls, parts: Mapping[str, Any], side: int) -> dict[str, Any]:
+        config, tokens = parts["unet"].config, parts["text_encoder"].config.max_position_embeddings
+        return {
+            "sample": torch.empty(1, config.in_channels, side, side),
+            "timestep": torch.empty(1),
+            "encoder_hidden_states": torch.empty(1, tokens, config.cross_attention_dim),
+        }
 
     def _pipeline_options(self) -> dict[str, Any]:
         return {"safety_checker": None, "requires_safety_checker": False}

@@ -19,7 +19,7 @@ v, so a beta that suits eps-prediction is too large here (flow_grpo takes 100 wh
 takes 5000), and a bound ``delta`` on the divergence too small.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, T5EncoderModel, T5Tokenizer
 
 from trainers.backbones.base import Condition
+from trainers.backbones.folders import published
 from trainers.backbones.latent import LatentModel
 from trainers.errors import UserError
 from trainers.machine.precision import Precision, torch_dtype
@@ -62,6 +63,7 @@ class StableDiffusion3(LatentModel):
         "text_encoder_3": T5EncoderModel,
     }
     pipeline_class: ClassVar[Any] = StableDiffusion3Pipeline
+    published: ClassVar[Mapping[str, dict[str, Any]]] = published(__file__)
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         """See the base class."""
@@ -80,6 +82,17 @@ class StableDiffusion3(LatentModel):
         self._times: Tensor = scheduler.timesteps.flip(0).to(device)
         sigmas = self._sigmas.double().cpu()
         self.snr = ((1 - sigmas) / sigmas).square()
+
+    @classmethod
+    def _dummy_inputs(cls, parts: Mapping[str, Any], side: int) -> dict[str, Any]:
+        config = parts["transformer"].config
+        tokens = parts["text_encoder"].config.max_position_embeddings + T5_TOKENS
+        return {
+            "hidden_states": torch.empty(1, config.in_channels, side, side),
+            "timestep": torch.empty(1),
+            "encoder_hidden_states": torch.empty(1, tokens, config.joint_attention_dim),
+            "pooled_projections": torch.empty(1, config.pooled_projection_dim),
+        }
 
     def _pipeline_options(self) -> dict[str, Any]:
         have = "text_encoder_3" in self._encoders

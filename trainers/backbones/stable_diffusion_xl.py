@@ -1,6 +1,6 @@
 """Stable Diffusion XL (Podell et al. 2023, arXiv 2307.01952), its base model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection
 
 from trainers.backbones.base import Condition
+from trainers.backbones.folders import published
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.machine.precision import Precision
 
@@ -34,8 +35,15 @@ class StableDiffusionXL(StableDiffusion):
         **StableDiffusion.encoders, "text_encoder_2": CLIPTextModelWithProjection
     }  # fmt: skip
     pipeline_class: ClassVar[Any] = StableDiffusionXLPipeline
+    published: ClassVar[Mapping[str, dict[str, Any]]] = published(__file__)
     addition_embed_type: ClassVar[str | None] = "text_time"
     micro_conditioned: ClassVar[bool] = True
+
+    @classmethod
+    def _dummy_inputs(cls, parts: Mapping[str, Any], side: int) -> dict[str, Any]:
+        pooled = parts["text_encoder_2"].config.projection_dim
+        told = {"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, 6)}
+        return {**super()._dummy_inputs(parts, side), "added_cond_kwargs": told}
 
     def _pipeline_options(self) -> dict[str, Any]:
         # By default there is a watermark wherever a package for it happens to be installed.

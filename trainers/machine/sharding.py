@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainers.config import TrainConfig
 from trainers.errors import UserError
+from trainers.optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,12 @@ def check_shardable(config: TrainConfig) -> None:
     Raises:
         UserError: With the setting to change.
     """
+    exact = [repr(name) for name in OPTIMIZERS.names() if OPTIMIZERS.get(name).shardable]
     faults = {
-        "weights 'lora': an adapter is small, and needs no FSDP": config.weights.name == "lora",
-        f"optimizer {config.optimizer.name!r}: only 'adamw' treats each weight by itself":
-            config.optimizer.name != "adamw",
+        f"weights {config.weights.name!r}: an adapter is small, and needs no FSDP":
+            config.weights.adapter,
+        f"optimizer {config.optimizer.name!r}: only {' or '.join(exact)} treats each weight by "
+        "itself": not config.optimizer.shardable,
         "precision 'float16': its overflows are found by each process alone; take 'bfloat16'":
             config.precision == "float16",
         "channels_last": config.channels_last,

@@ -40,6 +40,11 @@ class Objective(Settings, ABC):
     soft_labels: ClassVar[bool] = False
     """Whether it makes use of ``preference``; others are refused where ties are kept."""
 
+    @property
+    def strength(self) -> float | None:
+        """What other sources call beta (see ``trainers.conventions``); None if it has none."""
+        return None
+
     @abstractmethod
     def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
         """Loss of each pair, ``[n]``.

@@ -27,6 +27,11 @@ class DPO(Objective):
     soft_labels: ClassVar[bool] = True
     beta: float = Field(5000.0, gt=0)
 
+    @property
+    def strength(self) -> float:
+        """``beta``."""
+        return self.beta
+
     def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
         """See the class; ``[n]``, at least 0."""
         from torch.nn.functional import logsigmoid

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -45,3 +46,9 @@ class Adafactor(Optimizer):
             relative_step=False,
         )
         return made
+
+    def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Means of the rows and of the columns of a matrix, in float32; all of a vector."""
+        return 4 * sum(
+            prod(s[:-1]) + prod((*s[:-2], s[-1])) if len(s) > 1 else prod(s) for s in shapes
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -21,6 +22,7 @@ class AdamW(Optimizer):
     """
 
     name: ClassVar[str] = "adamw"
+    shardable: ClassVar[bool] = True
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
 
@@ -37,3 +39,7 @@ class AdamW(Optimizer):
             weight_decay=self.weight_decay,
             fused=all(weight.is_cuda for weight in weights) or None,
         )
+
+    def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Two float32 moments a weight."""
+        return 8 * sum(map(prod, shapes))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainers.errors import UserError
@@ -16,6 +17,7 @@ class AdamW8bit(AdamW):
     """AdamW whose moments are quantised by blocks (Dettmers et al. 2022, arXiv 2110.02861)."""
 
     name: ClassVar[str] = "adamw-8bit"
+    shardable: ClassVar[bool] = False
 
     def start(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         """See the base class; by bitsandbytes, which tensors below 4,096 entries leave in 32 bits.
@@ -39,3 +41,7 @@ class AdamW8bit(AdamW):
             weight_decay=self.weight_decay,
         )
         return made
+
+    def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Two moments of a byte a weight; the scale of each block is not counted."""
+        return 2 * sum(map(prod, shapes))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Optimizer(Settings, ABC):
     """A linear warm-up, then the schedule."""
 
+    shardable: ClassVar[bool] = False
+    """Whether it treats each weight by itself, so that FSDP may spread a tensor over processes."""
     lr: float = Field(gt=0)
     """The rate that is applied: no hidden factor of batch size or processes."""
     warmup_steps: int = Field(0, ge=0)
@@ -34,6 +36,10 @@ class Optimizer(Settings, ABC):
         Raises:
             UserError: If a package that it needs is not installed.
         """
+
+    def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Bytes of state for weights of some shapes; AdamW's, where an optimiser says nothing."""
+        return 8 * sum(map(math.prod, shapes))
 
     def lr_at(self, step: int, steps: int) -> float:
         """Learning rate of 0-based ``step`` of a run of ``steps``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from trainers.registry import Settings
 
@@ -48,6 +48,18 @@ class Reference(ABC):
 
 class ReferenceRule(Settings, ABC):
     """The settings of a reference."""
+
+    own_network: ClassVar[bool] = True
+    """Whether it holds a network of its own, besides policy and pretrained network."""
+
+    @property
+    def acts_every(self) -> int:
+        """Optimiser steps from one at which it acts to the next."""
+        return 1
+
+    def measured_images(self, batch_size: int) -> int:
+        """Images of a batch that two networks run on when it acts; none unless it measures."""
+        return 0
 
     @abstractmethod
     def start(self, init: nn.Module) -> Reference:

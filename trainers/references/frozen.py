@@ -14,6 +14,7 @@ class Frozen(ReferenceRule):
     """``ref = init`` throughout."""
 
     name: ClassVar[str] = "frozen"
+    own_network: ClassVar[bool] = False
 
     def start(self, init: nn.Module) -> Reference:
         """See the base class; no copy is made."""

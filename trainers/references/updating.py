@@ -39,6 +39,16 @@ class Updating(ReferenceRule, ABC):
     """Measure the divergence even where there is no gate to need it."""
 
     @property
+    def acts_every(self) -> int:
+        """``tau``."""
+        return self.tau
+
+    def measured_images(self, batch_size: int) -> int:
+        """See the base class: those of the divergence."""
+        measures = self.delta is not None or self.monitor
+        return min(self.subset, batch_size) if measures else 0
+
+    @property
     @abstractmethod
     def mix(self) -> float:
         """Share of the policy in the updated reference, in (0, 1]."""

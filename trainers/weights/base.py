@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from trainers.backbones import Backbone
 from trainers.machine.precision import Precision
@@ -32,6 +32,10 @@ class Roles(NamedTuple):
 class Weights(Settings, ABC):
     """What is trained, and how the rest is stored."""
 
+    adapter: ClassVar[bool] = False
+    """Whether what is trained lies beside the network's own weights, and those stay frozen. Then it
+    is too small to be worth FSDP, the policy runs in ``frozen_dtype`` but for it, and a reference
+    that follows is a copy of it alone, in float32; otherwise of all, in ``frozen_dtype``."""
     frozen_dtype: Precision = "float32"
     """What frozen weights are stored in: float32, or the precision that the run computes in."""
 
@@ -43,6 +47,10 @@ class Weights(Settings, ABC):
             load: Gives the pretrained network in float32, a new copy at each call.
             seed: The run's seed, for weights that start at random.
         """
+
+    def trained_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Shapes of what is trained of a network whose weights have these names and shapes: all."""
+        return list(shapes.values())
 
     @abstractmethod
     def network(self, role: nn.Module) -> nn.Module:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -27,6 +28,7 @@ class LoRA(Weights):
     """
 
     name: ClassVar[str] = "lora"
+    adapter: ClassVar[bool] = True
     rank: int = Field(8, ge=1)
     alpha: float | None = Field(None, gt=0)
     """None for ``rank``, a factor of 1."""
@@ -64,6 +66,15 @@ class LoRA(Weights):
         policy = copy.deepcopy(init).requires_grad_(True)
         policy.network.train()
         return Roles(policy, init)
+
+    def trained_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """See the base class: A and B of every target."""
+        found: list[tuple[int, ...]] = []
+        for name, shape in shapes.items():
+            layer = name.removesuffix(".weight")
+            if layer != name and any(f".{layer}".endswith(f".{target}") for target in self.targets):
+                found += [(self.rank, prod(shape[1:])), (shape[0], self.rank)]
+        return found
 
     def network(self, role: nn.Module) -> nn.Module:
         """See the base class."""

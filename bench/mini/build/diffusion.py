@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from bench.mini.build.fit import Schedule, fit
-from bench.mini.build.parallel import SHARDS, rank_and_size
+from bench.mini.build.fit import SHARDS, Schedule, fit
 from bench.mini.build.tokenizer import LENGTH, new_tokenizer
 from bench.mini.build.vae import sample_pictures
 from trainers.files import write_atomically
+from trainers.machine.processes import ALONE, Processes
 from trainers.seeds import derive, numpy_generator
 
 WIDTH = 64
@@ -114,7 +114,12 @@ def _training_set(
 
 
 def train_diffusion(
-    folder: Path, work: Path, seed: int, steps: int, say: Callable[[str], None]
+    folder: Path,
+    work: Path,
+    seed: int,
+    steps: int,
+    say: Callable[[str], None],
+    processes: Processes = ALONE,
 ) -> None:
     """Train (or resume) against ``folder/vae`` and save the whole pipeline to ``folder``."""
     tokenizer = new_tokenizer()
@@ -139,8 +144,8 @@ def train_diffusion(
         return F.mse_loss(model(noisy, timesteps, tokens), draws[1])
 
     schedule = Schedule(steps=steps, lr=2e-3, warmup=300, ema_decay=0.9995, save_every=200)
-    fit(model, average, loss_at, schedule, work / "diffusion.safetensors", say)
-    if rank_and_size()[0] > 0:
+    fit(model, average, loss_at, schedule, work / "diffusion.safetensors", say, processes)
+    if not processes.main:
         return
     StableDiffusionPipeline(
         vae=vae,

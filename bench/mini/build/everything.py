@@ -3,8 +3,10 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bench.assets import write_sums
+from trainers.machine.spawn import send, spawn
 
 VAE_STEPS = 3_400
 DIFFUSION_STEPS = 4_000
@@ -14,14 +16,11 @@ GUIDANCE = 2.0
 
 
 def build(out: Path, seed: int, say: Callable[[str], None]) -> None:
-    """Make every shipped file below ``out``; run again, it goes on where it was interrupted.
-
-    ``say`` is called from other processes too, so it must be a function of a module.
-    """
-    os.environ["OMP_NUM_THREADS"] = "1"
+    """Make every shipped file below ``out``; run again, it goes on where it was interrupted."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # Read by torch when it is imported.
     from bench.mini.build.diffusion import train_diffusion
+    from bench.mini.build.fit import SHARDS
     from bench.mini.build.pairs import make_pairs
-    from bench.mini.build.parallel import SHARDS, in_processes
     from bench.mini.build.prompts import USES, write_prompts
     from bench.mini.build.rewards.train import RewardSteps, finished, train_rewards
     from bench.mini.build.vae import train_vae
@@ -31,11 +30,25 @@ def build(out: Path, seed: int, say: Callable[[str], None]) -> None:
     for split in USES:
         write_prompts(out / "prompts", split)
     if not (base / "vae" / "config.json").exists():
-        in_processes(SHARDS, train_vae, base / "vae", work, seed, VAE_STEPS, say)
+        train_together(SHARDS, say, train_vae, base / "vae", work, seed, VAE_STEPS)
     if not (base / "model_index.json").exists():
-        in_processes(SHARDS, train_diffusion, base, work, seed, DIFFUSION_STEPS, say)
+        train_together(SHARDS, say, train_diffusion, base, work, seed, DIFFUSION_STEPS)
     if not finished(weights / "rewards"):
         train_rewards(weights / "rewards", work, base, seed, RewardSteps(), say)
     make_pairs(weights, work, base, seed, PAIRS, SAMPLER_STEPS, GUIDANCE, say)
     write_sums(weights)
     say(f"done: {weights} is what ships as bench/mini/weights, {out / 'prompts'} as prompts")
+
+
+def train_together(
+    count: int, say: Callable[[str], None], train: Callable[..., None], *arguments: Any
+) -> None:
+    """Call ``train(*arguments, say, processes)`` in several processes of one group."""
+    spawn(count, _train_together, train, arguments, on_message=say)
+
+
+def _train_together(train: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    from trainers.machine.processes import joined
+
+    with joined() as processes:
+        train(*arguments, send, processes)

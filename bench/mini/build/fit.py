@@ -8,14 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.mini.build.parallel import SHARDS, rank_and_size, sum_gradients
 from trainers import checkpoint
 from trainers.average import mix_in
+from trainers.machine.processes import ALONE, Processes
+
+SHARDS = 2
+"""Parts of every batch. The sum of two gradients does not depend on their order, so one process
+that takes both parts and two that take one each give the same run."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate: warm-up, constant, then linear to zero over the last share ``decay``."""
+    """Learning rate: warm-up, constant, then linear to zero over the last fraction ``decay``."""
 
     steps: int
     lr: float
@@ -38,13 +42,13 @@ def fit(
     schedule: Schedule,
     path: Path,
     say: Callable[[str], None],
+    processes: Processes = ALONE,
 ) -> None:
     """Train ``model`` and leave its exponential moving average in ``average``.
 
     ``loss_at(step, shard)`` is the mean loss of one of ``SHARDS`` equal parts of a batch. It must
     depend on its arguments only, so that a resumed run is the same run.
     """
-    rank, size = rank_and_size()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay
     )
@@ -58,23 +62,25 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr_at(step)
         optimizer.zero_grad(set_to_none=True)
-        part = sum(_backward(loss_at(step, shard)) for shard in range(rank, SHARDS, size))
-        loss = sum_gradients(model, part)
+        mine = range(processes.rank, SHARDS, processes.count)
+        part = sum(_backward(loss_at(step, shard)) for shard in mine)
+        loss = float(processes.gather(torch.tensor([[part]])).sum())
+        processes.sum_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         _follow(average, model, min(schedule.ema_decay, (1 + step) / (10 + step)))
         running = 0.98 * running + 0.02 * loss if running else loss
         done = step + 1
-        if rank == 0 and (done % schedule.save_every == 0 or done == schedule.steps):
+        if processes.main and (done % schedule.save_every == 0 or done == schedule.steps):
             checkpoint.save(path, modules, optimizer, {"step": done})
             rate = (done - first) / (time.monotonic() - began)
             say(f"{path.stem}: step {done}/{schedule.steps} loss {running:.5f} {rate:.2f} steps/s")
 
 
 def _backward(loss: Tensor) -> float:
-    share = loss / SHARDS
-    share.backward()
-    return share.item()
+    part = loss / SHARDS
+    part.backward()
+    return part.item()
 
 
 def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:

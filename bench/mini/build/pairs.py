@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from bench.images.draw import image_generator, load_pipeline
+from bench.images.draw import draw, load_pipeline
 from bench.mini import oracle
 from bench.mini.annotators import label
 from bench.mini.world import parse, scenes
+from bench.spec.model import Generate
 from trainers.files import write_atomically
 from trainers.seeds import numpy_generator
 
@@ -31,25 +32,21 @@ def make_pairs(
     """
     pool = scenes("train")
     order = numpy_generator(seed, "pair captions").integers(len(pool), size=count)
-    pipeline = load_pipeline(base, None, "ddim")
+    settings = Generate(sampler="ddim", steps=steps, guidance=guidance, seed=seed)
+    pipeline = load_pipeline(base, None, settings.sampler)
     parts = []
     for start in range(0, count, BATCH):
         part = work / "pairs" / f"{start:06d}.parquet"
         if not part.exists():
             captions = [pool[i].caption for i in order[start : start + BATCH]]
-            keys = [(c, 2 * (start + n) + side) for n, c in enumerate(captions) for side in (0, 1)]
-            images = pipeline(
-                [caption for caption, _ in keys],
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                generator=[image_generator(seed, f"pairs: {c}", k) for c, k in keys],
-            ).images
+            both = [(c, 2 * (start + n) + side) for n, c in enumerate(captions) for side in (0, 1)]
+            keys = [(f"pairs: {caption}", index) for caption, index in both]
+            images = draw(pipeline, [caption for caption, _ in both], keys, settings)
             table = _annotated(captions, [_jpeg(image) for image in images], seed, start)
             _write(table, part)
             say(f"pairs: {start + len(captions)}/{count}")
         parts.append(pq.read_table(part))
-    whole = pa.concat_tables(parts)
-    _write(whole, folder / "pairs.parquet")
+    _write(pa.concat_tables(parts), folder / "pairs.parquet")
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -9,9 +9,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from bench.mini.build.fit import Schedule, fit
-from bench.mini.build.parallel import SHARDS, rank_and_size
+from bench.mini.build.fit import SHARDS, Schedule, fit
 from bench.mini.world import SIDE, Scene, draw_look, mislabel, render, scenes
+from trainers.machine.processes import ALONE, Processes
 from trainers.seeds import derive, numpy_generator
 
 KL_WEIGHT = 2e-4
@@ -53,7 +53,14 @@ def new_vae(seed: int) -> AutoencoderKL:
         )
 
 
-def train_vae(folder: Path, work: Path, seed: int, steps: int, say: Callable[[str], None]) -> None:
+def train_vae(
+    folder: Path,
+    work: Path,
+    seed: int,
+    steps: int,
+    say: Callable[[str], None],
+    processes: Processes = ALONE,
+) -> None:
     """Train (or resume), set the scaling factor, and save to ``folder``."""
     vae = new_vae(seed)
     average = copy.deepcopy(vae).requires_grad_(False)
@@ -69,10 +76,11 @@ def train_vae(folder: Path, work: Path, seed: int, steps: int, say: Callable[[st
         loss: Tensor = error.mean() + error.square().mean() + KL_WEIGHT * divergence
         return loss
 
-    fit(vae, average, loss_at, Schedule(steps=steps, lr=2e-3), work / "vae.safetensors", say)
+    schedule = Schedule(steps=steps, lr=2e-3)
+    fit(vae, average, loss_at, schedule, work / "vae.safetensors", say, processes)
     pixels, _ = sample_pictures(seed, "vae scale", 0, 512)
     with torch.no_grad():
         scale = 1 / float(average.encode(pixels).latent_dist.mean.std())
     average.register_to_config(scaling_factor=round(scale, 5))
-    if rank_and_size()[0] == 0:
+    if processes.main:
         average.save_pretrained(folder)

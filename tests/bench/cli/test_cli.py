@@ -15,7 +15,7 @@ from bench.cli import run
 from bench.cli.options import parse_seeds
 from bench.experiment.collect import make_protocol
 from bench.experiment.prepare import prepare
-from bench.launch.local import Outcome
+from bench.launch.graph import Outcome
 from bench.report.notes import footer
 from bench.rewards import REWARDS
 from bench.spec.model import load_spec, shipped
@@ -237,8 +237,8 @@ def test_plan_runs_nothing_and_lists_every_stage(
     assert (data["name"], data["workers"]) == ("tiny", 2)
     assert {stage["state"] for stage in data["stages"]} == {"missing"}
     kinds = [stage["kind"] for stage in data["stages"]]
-    counts = {kind: kinds.count(kind) for kind in ("latents", "train", "images", "scores")}
-    assert counts == {"latents": 1, "train": 8, "images": 15, "scores": 15}
+    counts = {kind: kinds.count(kind) for kind in ("encode", "train", "images", "scores")}
+    assert counts == {"encode": 1, "train": 8, "images": 15, "scores": 15}
     assert len({stage["id"] for stage in data["stages"]}) == len(kinds) == 39
     # 8 x 16 pairs, 90 images and scores, on two workers, and the start.
     assert data["estimated_seconds"] > (8 * 16 * 0.012 + 90 * 0.064) / 2 + 8

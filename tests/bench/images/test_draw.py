@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from bench.assets import folder_sha256, model_folder
+from bench.assets import model_folder
 from bench.experiment.single import generate_images
-from bench.images.draw import generate, image_generator
+from bench.images.draw import image_generator
 from bench.images.folder import INDEX, image_name, read_index
 from bench.spec.model import Generate
 from bench.spec.prompts import load_prompts
-from bench.stages.kinds import GenerateStage
+from bench.stages.generate import write_images
 from trainers.errors import UserError
 from trainers.files import sha256_file
 
@@ -36,7 +36,6 @@ Make = Callable[..., Path]
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Make images of the base model with 2 steps, and give their folder."""
     base = model_folder("mini-sd")
-    sha256 = folder_sha256(base)
 
     def run(
         prompts: Iterable[tuple[str, str]] = PROMPTS,
@@ -48,11 +47,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     ) -> Path:
         folder = folder or tmp_path_factory.mktemp("images")
         chosen = Generate(**({"steps": 2, "guidance": 4.0, "batch_size": 2} | settings))
-        stage = GenerateStage(
-            "images", chosen, first, tuple(prompts), "stable-diffusion", base, sha256, None
-        )
         torch.set_num_threads(1)
-        generate(stage, network, folder, report)
+        texts = [prompt for _, prompt in prompts]
+        write_images(base, network, "stable-diffusion", texts, chosen, folder, report, first)
         return folder
 
     return run

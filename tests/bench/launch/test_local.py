@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bench.launch.local import Outcome, run_stages
-from bench.stages.kinds import Report, Stage
+from bench.launch.graph import Outcome
+from bench.launch.local import run_stages
+from bench.spec.model import Cost
+from bench.stages.base import Report, Stage
 from bench.stages.store import Store
 from trainers.errors import UserError
 
@@ -26,6 +28,7 @@ class Task(Stage):
     """Does as its label says: fails, dies, sleeps, or writes a file."""
 
     kind: ClassVar[str] = "task"
+    order: ClassVar[int] = 0
     after: tuple["Task", ...] = ()
 
     def key(self) -> dict[str, Any]:
@@ -34,6 +37,9 @@ class Task(Stage):
     @property
     def units(self) -> int:
         return 2
+
+    def expected_seconds(self, cost: Cost) -> float:
+        return 0.0
 
     @property
     def needs(self) -> tuple[Stage, ...]:

@@ -20,9 +20,9 @@ from bench.experiment.prepare import Experiment, prepare
 from bench.pairs.label import label_pairs
 from bench.rewards.base import Card, Reward, Scores
 from bench.spec.model import override, parse_spec
-from bench.stages.encode import CACHE, DROPPED, INDEX, open_pairs
-from bench.stages.kinds import EncodeStage, TrainStage
+from bench.stages.encode import CACHE, DROPPED, INDEX, EncodeStage, open_pairs
 from bench.stages.store import Store
+from bench.stages.train import TrainStage
 from trainers.backbones import BACKBONES
 from trainers.backbones.folders import load_part
 from trainers.data.sources import make_source
@@ -205,7 +205,7 @@ def test_what_enters_the_identity_of_stages(
     assert ids(experiment(tiny, messy, off)) == base
     for key, value in (("ties", "soft"), ("seed", 1), ("precision", "float16"), ("subset", 2)):
         assert not set(ids(experiment(tiny, messy, {f"train.data.{key}": value}))) & set(
-            s.id for s in experiment(tiny, messy, {}).stages() if s.kind in ("latents", "train")
+            s.id for s in experiment(tiny, messy, {}).stages() if s.kind in ("encode", "train")
         )
 
 
@@ -217,7 +217,7 @@ def test_arms_may_differ_in_their_data(tiny: dict[str, Any], messy: Path) -> Non
     }
     found = experiment(tiny, messy, {})
     kinds = [stage.kind for stage in found.stages()]
-    assert (kinds.count("latents"), kinds.count("train")) == (2, 2 * (4 + 2))
+    assert (kinds.count("encode"), kinds.count("train")) == (2, 2 * (4 + 2))
     assert (found.pairs, found.ties) == (5, 1)
 
 
@@ -229,7 +229,7 @@ def test_a_stage_with_and_without_a_cache(
     for cache in (True, False):
         found = experiment(tiny, messy, {"encoding": {"cache": cache}})
         train = next(s for s in found.stages() if isinstance(s, TrainStage))
-        stage: EncodeStage = train.latents
+        stage: EncodeStage = train.encode
         store = Store(tmp_path / str(cache))
         done: list[int] = []
         digests.append(stage.execute(store, done.append).digest)
@@ -242,13 +242,13 @@ def test_a_stage_with_and_without_a_cache(
         encodings = list((store.root / CACHE).rglob("*.safetensors"))
         assert len(encodings) == (2 if cache else 0)
         backbone = BACKBONES.get(stage.backbone)(stage.base)
-        data = open_pairs(stage, store, backbone, train.config.data)
+        data = open_pairs(stage.stored(store), backbone, train.config.data)
         assert len(data) == 3
         means.append(data.images(torch.arange(3))[0].mean)
         for path in encodings:
             path.unlink()
         if cache:
-            again = open_pairs(stage, store, backbone, train.config.data)
+            again = open_pairs(stage.stored(store), backbone, train.config.data)
             assert torch.equal(again.images(torch.arange(3))[0].mean, means[0])
     assert digests[0] == digests[1]
     torch.testing.assert_close(means[0], means[1], rtol=1e-4, atol=1e-5)
@@ -272,16 +272,16 @@ def test_encoders_are_in_memory_only_while_they_encode(
     found = experiment(tiny, messy, {"train.data.precision": "bfloat16"})
     train = next(s for s in found.stages() if isinstance(s, TrainStage))
     store = Store(tmp_path / "store")
-    train.latents.execute(store, lambda images: None)
+    train.encode.execute(store, lambda images: None)
     expected = {("vae", torch.float32), ("text_encoder", torch.bfloat16)}
     assert {(part, dtype) for part, dtype, _ in loaded} == expected
     loaded.clear()
     backbone = BACKBONES.get(train.config.backbone)(train.base)
-    open_pairs(train.latents, store, backbone, train.config.data)
+    open_pairs(train.encode.stored(store), backbone, train.config.data)
     assert loaded == []
     for path in (store.root / CACHE).rglob("*.safetensors"):
         path.unlink()
-    open_pairs(train.latents, store, backbone, train.config.data)
+    open_pairs(train.encode.stored(store), backbone, train.config.data)
     assert {(part, dtype) for part, dtype, _ in loaded} == expected
     gc.collect()
     assert [part for part, _, model in loaded if model() is not None] == []

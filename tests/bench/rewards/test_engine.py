@@ -12,12 +12,8 @@ from PIL import Image
 import bench.rewards.engine
 from bench.images.folder import image_name, write_index
 from bench.images.read import Item, read_items
-from bench.rewards import REWARDS
 from bench.rewards.base import Card, Reward, Scores
-from bench.rewards.engine import CHUNK, SCORES, describe, score_images, score_items
-from bench.spec.model import Generate, Scoring
-from bench.stages.kinds import GenerateStage, ScoreStage
-from bench.stages.store import Store
+from bench.rewards.engine import CHUNK, describe, score_items
 from trainers.errors import UserError
 from trainers.files import sha256_file
 
@@ -233,55 +229,6 @@ def test_rewards_take_turns_where_memory_is_short(
 ) -> None:
     rewards = {"a": Heavy("x", 5), "b": Heavy("y", 5), "c": Heavy("x", 5)}
     assert [list(group) for group in bench.rewards.engine._passes(rewards, memory)] == groups
-
-
-def stage_of(folder: Path, reward: str, signature: str) -> ScoreStage:
-    images = GenerateStage(
-        "i", Generate(), 0, (("a", "p0"),), "stable-diffusion", folder, "0" * 64, None
-    )
-    return ScoreStage("s", reward, signature, images, Scoring())
-
-
-def test_a_reward_that_changed_since_the_plan_is_refused(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(REWARDS._loaded, "red", Red)
-    stage = stage_of(folder, "red", "red|rule|another")
-    with pytest.raises(UserError, match=r"reward 'red' changed .* planned as red\|rule\|another"):
-        score_images(stage, tmp_path, Store(tmp_path), lambda _: None)
-
-
-def test_a_stage_fails_if_its_reward_does_but_keeps_the_scores(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(REWARDS._loaded, "failing", Failing)
-    monkeypatch.setattr(GenerateStage, "output", lambda self, store: folder)
-    stage = stage_of(folder, "failing", Failing().signature)
-    with pytest.raises(ValueError, match="no such pixel"):
-        score_images(stage, tmp_path, Store(tmp_path), lambda _: None)
-    assert column(tmp_path / SCORES, "failing")[:13] == list(range(13))
-
-
-def test_stages_of_a_worker_share_a_reward_and_with_it_the_hashes_of_its_files(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    made: list[int] = []
-
-    class Counted(Red):
-        card = card("counted")
-
-        def __init__(self, **options: Any) -> None:
-            super().__init__(**options)
-            made.append(1)
-
-    monkeypatch.setitem(REWARDS._loaded, "counted", Counted)
-    monkeypatch.setattr(GenerateStage, "output", lambda self, store: folder)
-    stage = stage_of(folder, "counted", Counted().signature)
-    made.clear()
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        score_images(stage, tmp_path / name, Store(tmp_path), lambda _: None)
-    assert made == [1]
 
 
 def test_a_file_that_holds_no_scores_is_refused(items: list[Item], tmp_path: Path) -> None:

@@ -61,8 +61,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "twice a seed": ({"seeds": [3, 3]}, r"seeds and rewards must each be distinct"),
     "twice a reward": ({"rewards": ["oracle"] * 2}, r"rewards must each be distinct"),
     "alpha": ({"statistics": {"alpha": 0.5}}, r"statistics\.alpha: .*less than 0\.5"),
-    "sampler": ({"generate.sampler": "dimm"}, r"generate\.sampler: .*'ddim'.* \(got 'dimm'\)"),
-    "eta": ({"generate": {"sampler": "euler", "eta": 0.5}}, r"generate: .*eta is for .*'ddim'"),
     "one A/A pair": ({"statistics": {"control_pairs": 1}}, r"statistics\.control_pairs: .*2"),
     "name twice": (
         {"controls": {"DPO": {"of": "DPO", "set": {"steps": 3}}}},

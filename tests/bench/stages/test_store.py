@@ -1,5 +1,7 @@
 """The store: what counts as done, and how damage is told."""
 
+import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -10,8 +12,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bench.stages.kinds import Report, Stage
-from bench.stages.store import STATUS, Status, Store
+from bench.spec.model import Cost
+from bench.stages import store as stores
+from bench.stages.base import Report, Stage
+from bench.stages.store import STATUS, VERIFIED, Status, Store
 from trainers.errors import UserError
 
 
@@ -20,6 +24,7 @@ class Source(Stage):
     """Writes a text that its identity does not know."""
 
     kind: ClassVar[str] = "source"
+    order: ClassVar[int] = 0
     text: str
 
     def key(self) -> dict[str, Any]:
@@ -28,6 +33,9 @@ class Source(Stage):
     @property
     def units(self) -> int:
         return 1
+
+    def expected_seconds(self, cost: Cost) -> float:
+        return 0.0
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         (folder / "deep").mkdir(exist_ok=True)
@@ -40,6 +48,7 @@ class Copy(Stage):
     """Copies a source in two parts, and fails after the first if it is told to."""
 
     kind: ClassVar[str] = "copy"
+    order: ClassVar[int] = 1
     source: Source
     fail: bool = False
 
@@ -49,6 +58,9 @@ class Copy(Stage):
     @property
     def units(self) -> int:
         return 2
+
+    def expected_seconds(self, cost: Cost) -> float:
+        return 0.0
 
     @property
     def needs(self) -> tuple[Stage, ...]:
@@ -230,6 +242,146 @@ def test_a_stage_that_is_made_again_is_looked_at_again(store: Store) -> None:
     assert stage.done(store) is None  # The store now remembers the old record,
     made = stage.execute(store, ignore)
     assert stage.done(store) == made  # but no longer.
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were hashed, in order."""
+    names: list[str] = []
+    real = stores.sha256_file
+
+    def spy(path: Path) -> str:
+        names.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(stores, "sha256_file", spy)
+    return names
+
+
+LONG_AGO = 1_600_000_000 * 10**9
+
+
+def settle(stage: Stage, store: Store) -> Path:
+    """Date a stage's files to long ago: these were written just now, and could change unseen."""
+    folder = stage.output(store)
+    for path in folder.rglob("*"):
+        os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    return folder
+
+
+def test_a_file_that_was_found_whole_is_not_hashed_again(store: Store, read: list[str]) -> None:
+    stage = Source("s", "text")
+    made = execute(stage, store)
+    settle(stage, store)
+    read.clear()
+    assert done(stage, store) == made
+    assert sorted(read) == [STATUS, "text"]
+    read.clear()
+    assert done(stage, store) == made
+    assert read == []
+
+
+def test_only_what_differs_is_hashed_again(store: Store, read: list[str]) -> None:
+    source = Source("s", "text")
+    execute(source, store)
+    stage = Copy("c", source)
+    made = execute(stage, store)
+    folder = settle(stage, store)
+    settle(source, store)
+    assert done(stage, store) == made
+    read.clear()
+    (folder / "second").touch()  # The same bytes at another time.
+    assert done(stage, store) == made
+    assert read == ["second"]
+
+
+@pytest.mark.parametrize("text", ["test", "texts"])
+def test_damage_to_what_was_found_whole_is_told(store: Store, text: str) -> None:
+    """Of the same size, or at the same time: one that differs is enough."""
+    stage = Source("s", "text")
+    execute(stage, store)
+    folder = settle(stage, store)
+    assert done(stage, store) is not None
+    path = folder / "deep" / "text"
+    path.write_text(text)
+    if len(text) != 4:
+        os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"{path} was changed or lost"):
+            done(stage, store)
+
+
+def test_a_file_that_may_still_change_in_the_same_instant_is_not_trusted(
+    store: Store, read: list[str]
+) -> None:
+    """Its time is not before that of the reading: here, it lies in the future."""
+    stage = Source("s", "text")
+    execute(stage, store)
+    path = settle(stage, store) / "deep" / "text"
+    later = LONG_AGO * 2
+    os.utime(path, ns=(later, later))
+    assert done(stage, store) is not None
+    read.clear()
+    assert done(stage, store) is not None
+    assert read == ["text"]
+    path.write_text("test")
+    os.utime(path, ns=(later, later))
+    with pytest.raises(UserError, match="was changed or lost"):
+        done(stage, store)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"text": 3}'])
+def test_a_damaged_memory_is_no_memory(store: Store, text: str) -> None:
+    stage = Source("s", "text")
+    made = execute(stage, store)
+    (settle(stage, store) / VERIFIED).write_text(text)
+    assert done(stage, store) == made
+
+
+def test_a_memory_that_is_wrong_tells_no_damage(store: Store) -> None:
+    stage = Source("s", "text")
+    made = execute(stage, store)
+    memory = settle(stage, store) / VERIFIED
+    assert done(stage, store) == made
+    memory.write_text(memory.read_text().replace(made.outputs["deep/text"], "0" * 64))
+    assert done(stage, store) == made
+
+
+def test_a_store_that_can_only_be_read_is_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Source("s", "text")
+    made = execute(stage, store)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert done(stage, store) == made
+    assert not (stage.output(store) / VERIFIED).exists()
+
+
+def test_all_of_a_store_can_be_verified(store: Store, read: list[str]) -> None:
+    """Whatever is remembered: here, a change that nothing but the bytes can tell."""
+    source = Source("s", "text")
+    execute(source, store)
+    execute(Copy("c", source), store)
+    folder = settle(source, store)
+    assert done(source, store) is not None
+    path = folder / "deep" / "text"
+    assert Store(store.root).verify() == 2
+    path.write_text("test")
+    os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    assert done(source, store) is not None
+    with pytest.raises(UserError, match=f"{path} was changed or lost"):
+        Store(store.root).verify()
+
+
+def test_another_process_looks_for_itself(store: Store) -> None:
+    source = Source("s", "old")
+    execute(source, store)
+    first = source.done(store)
+    copy: Store = pickle.loads(pickle.dumps(store))
+    remake(store, "new")
+    assert source.done(store) == first
+    assert copy.root == store.root
+    assert source.done(copy) != first
 
 
 HOLDER = """

@@ -23,11 +23,11 @@ from PIL import Image
 
 from bench.assets import folder_sha256
 from bench.cli import run
-from bench.images.draw import generate, image_generator
+from bench.images.draw import image_generator
 from bench.images.folder import image_name
 from bench.images.samplers import SAMPLERS
 from bench.spec.model import Generate
-from bench.stages.kinds import GenerateStage
+from bench.stages.generate import GenerateStage, write_images
 from trainers.backbones import Backbone
 from trainers.errors import UserError
 
@@ -58,6 +58,11 @@ def stage(backbone: str, folder: Path, **settings: Any) -> GenerateStage:
     return GenerateStage("images", chosen, 0, prompts, backbone, folder, "0" * 64, None)
 
 
+def write(backbone: str, folder: Path, network: Path | None, out: Path, **settings: Any) -> None:
+    chosen = stage(backbone, folder, **settings).settings
+    write_images(folder, network, backbone, PROMPTS, chosen, out, lambda _: None)
+
+
 @pytest.fixture
 def make(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Make:
     """The pixels of one image per prompt."""
@@ -65,7 +70,7 @@ def make(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     def run(backbone: str, network: Path | None = None, **settings: Any) -> Any:
         out = tmp_path_factory.mktemp("images")
         torch.set_num_threads(1)
-        generate(stage(backbone, folders[backbone], **settings), network, out, lambda _: None)
+        write(backbone, folders[backbone], network, out, **settings)
         return {p: np.asarray(Image.open(out / image_name(p, 0))) for p in PROMPTS}
 
     return run
@@ -120,12 +125,24 @@ def test_every_sampler_is_tested_above() -> None:
         (XL, "flow-euler", "ddim or euler or dpm\\+\\+"),
         (SD3, "ddim", "flow-euler"),
         (SD3, "dpm++", "flow-euler"),
+        (SD, "dimm", "ddim or euler or dpm\\+\\+"),
     ],
 )
 def test_a_sampler_that_does_not_fit_is_refused(backbone: str, sampler: str, instead: str) -> None:
     """When the stage is laid out, before the model is even looked for."""
     with pytest.raises(UserError, match=f"'{backbone}': set generate.sampler to {instead}$"):
         stage(backbone, Path("nowhere"), sampler=sampler)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "sampler", "mend"),
+    [(SD, "euler", "0, or generate.sampler to ddim"), (SD3, "flow-euler", "0")],
+)
+def test_eta_with_a_sampler_that_takes_none_is_refused(
+    backbone: str, sampler: str, mend: str
+) -> None:
+    with pytest.raises(UserError, match=f"'{sampler}' takes no eta: set generate.eta to {mend}$"):
+        stage(backbone, Path("nowhere"), sampler=sampler, eta=0.5)
 
 
 def test_eta_is_fresh_noise_of_the_image_itself(make: Make) -> None:
@@ -149,7 +166,7 @@ def test_size_and_precision(make: Make, backbone: str) -> None:
 
 def test_sd3_without_t5(sd3_without_t5: Path, tmp_path: Path) -> None:
     """Its index names an encoder that is not there."""
-    generate(stage(SD3, sd3_without_t5, sampler="flow-euler"), None, tmp_path, lambda _: None)
+    write(SD3, sd3_without_t5, None, tmp_path, sampler="flow-euler")
     assert (tmp_path / image_name("owl", 0)).is_file()
 
 

@@ -164,7 +164,7 @@ def test_an_arm_of_every_recipe_runs_in_little(
     images = next(entry.images for entry in sets if entry.arm == "DPO+A+B")
     assert images.train is not None
     store = Store(tmp_path)
-    for stage in (images.train.latents, images.train, images):
+    for stage in (images.train.encode, images.train, images):
         stage.execute(store, lambda units: None)
     assert steps(images.train.output(store) / "metrics.jsonl") == [1, 2]
     assert len(list(images.output(store).glob("*.png"))) == 4

@@ -339,3 +339,14 @@ def test_names_must_not_lead_out(tmp_path: Path, name: str) -> None:
 def test_labels_are_floats(ranked: Path) -> None:
     """Whatever the source: select compares them with numbers."""
     assert make_source(str(ranked)).open().labels.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("pairs.jsonl", "folder"), ("ranked.json", "rankings"), ("pairs.parquet", "parquet"),
+        ("data/**/*.parquet", "parquet"), ("owner/set.v2", "parquet"), ("folder", "parquet"),
+    ],
+)  # fmt: skip
+def test_a_path_alone_is_of_the_source_that_claims_its_suffix(path: str, name: str) -> None:
+    assert make_source(path) == make_source({"name": name, "path": path})

@@ -153,3 +153,8 @@ def test_sft_is_the_winners_error() -> None:
     assert winner.grad is not None
     assert winner.grad.tolist() == [1.0, 1.0]
     assert loser.grad is None
+
+
+def test_what_other_sources_call_beta() -> None:
+    assert DPO(beta=7.0).strength == 7.0
+    assert SFT().strength is None

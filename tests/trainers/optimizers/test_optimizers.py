@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainers.errors import UserError
-from trainers.optimizers import OPTIMIZERS
+from trainers.optimizers import OPTIMIZERS, Optimizer
 from trainers.optimizers.adafactor import Adafactor
 from trainers.optimizers.adamw import AdamW
 from trainers.registry import build
@@ -92,3 +92,29 @@ def test_eight_bits_are_given_every_setting(monkeypatch: pytest.MonkeyPatch) -> 
     settings = {"lr": 1e-4, "betas": (0.8, 0.9), "eps": 1e-7, "weight_decay": 0.2}
     build(OPTIMIZERS, {"name": "adamw-8bit", **settings}).start([nn.Parameter(torch.zeros(1))])
     assert seen == settings
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_the_state_is_as_large_as_it_says(name: str) -> None:
+    """After a step: every tensor of the state with more than one number, which a counter has."""
+    shapes = [(4, 8), (38,), (3, 2, 5, 5)]
+    settings = build(OPTIMIZERS, {"name": name, "lr": 1e-4})
+    weights = [nn.Parameter(torch.ones(shape)) for shape in shapes]
+    optimizer = settings.start(weights)
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    kept = [v for state in optimizer.state.values() for v in state.values() if torch.is_tensor(v)]
+    assert settings.state_bytes(shapes) == sum(v.nbytes for v in kept if v.numel() > 1)
+
+
+def test_an_optimiser_that_says_nothing_counts_as_adamw() -> None:
+    """Two float32 numbers a weight, and one byte each with eight bits; FSDP is for AdamW alone."""
+
+    class Silent(AdamW):
+        state_bytes = Optimizer.state_bytes
+
+    assert Silent(lr=1.0).state_bytes([(4, 8)]) == AdamW(lr=1.0).state_bytes([(4, 8)]) == 8 * 32
+    eight = build(OPTIMIZERS, {"name": "adamw-8bit", "lr": 1e-4})
+    assert eight.state_bytes([(4, 8), (38,)]) == 2 * 70
+    assert [n for n in OPTIMIZERS.names() if OPTIMIZERS.get(n).shardable] == ["adamw"]

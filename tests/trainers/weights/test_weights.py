@@ -205,3 +205,13 @@ def test_peft_is_needed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match=r"needs peft.*pip install 'dpo-bench\[lora\]'"):
         start()
+
+
+def test_the_trained_shapes_are_those_of_the_policy(start: Start) -> None:
+    """Read from the names of the network: all of them with full weights, A and B with LoRA."""
+    trainer = start()
+    network = trainer.backbone.load_network()
+    shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
+    for run in (trainer, start(weights={"name": "full"})):
+        said = run.config.weights.trained_shapes(shapes)
+        assert sorted(said) == sorted(tuple(p.shape) for p in run.policy.parameters())

@@ -17,21 +17,20 @@ SOURCES: Registry[type[Source]] = Registry(
     },
 )
 
-SUFFIXES = {".jsonl": "folder", ".json": "rankings"}
-"""Sources that the name of a file stands for; any other is parquet."""
-
 
 def make_source(value: str | Mapping[str, Any]) -> Source:
     """A source from ``{"name": ..., **settings}``, or from a path alone.
 
-    A path that ends in ``.jsonl`` is a ``folder``, one in ``.json`` are ``rankings``; every other,
-    a folder, a pattern or a Hub id, is ``parquet``.
+    A path alone is that of the source which claims its suffix; where none does, as for a folder, a
+    pattern or a Hub id, it is ``parquet``.
 
     Raises:
         UserError: If the name or a setting is unknown.
     """
     if isinstance(value, str):
-        value = {"name": SUFFIXES.get(Path(value).suffix, "parquet"), "path": value}
+        suffix = Path(value).suffix
+        claims = (name for name in SOURCES.names() if suffix in SOURCES.get(name).suffixes)
+        value = {"name": next(claims, "parquet"), "path": value}
     return build(SOURCES, value)
 
 

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +57,9 @@ class Rows(ABC):
 
 class Source(Settings, ABC):
     """A source. Its fields say where the rows lie and how they are read."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Ends of the names of files that a path alone stands for it by, e.g. ``.json``."""
 
     @property
     def sequential(self) -> bool:

@@ -22,6 +22,7 @@ class Folder(Source):
     """A jsonl file beside its images."""
 
     name: ClassVar[str] = "folder"
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl",)
     path: str
     """The jsonl file."""
 

@@ -30,6 +30,7 @@ class Rankings(Source):
     """A json or jsonl file of rankings with paths of images, or parquet with their bytes."""
 
     name: ClassVar[str] = "rankings"
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
     path: str
     """A json (list) or jsonl file, or as for ``parquet``, but not on the Hub."""
     pairs: Which = "all"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 
 from bench.mini import world
-from bench.mini.build.parallel import SHARDS
+from bench.mini.build.fit import SHARDS
 from bench.mini.build.rewards.data import INDEX, Data, draw_batch, wrong
 from bench.mini.build.rewards.people import CAREFUL, CARELESS, describe, rank, rate
 from bench.mini.build.rewards.samples import GROUP

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.images.draw import image_generator, load_pipeline
+from bench.images.draw import draw, load_pipeline
 from bench.mini.world import scenes
+from bench.spec.model import Generate
 from trainers.files import write_atomically
 
 GROUP = 4
@@ -28,28 +29,22 @@ def sample_groups(
     Their noises are no pair's: these pictures are not those of ``pairs.parquet``. Finished batches
     are kept in ``work``.
     """
-    told = [scene.caption for scene in scenes("train")[:captions]]
+    every = [scene.caption for scene in scenes("train")[:captions]]
     pipeline = load_pipeline(base, None, "ddim")
     parts: list[Tensor] = []
-    for start in range(0, len(told), CAPTIONS):
+    for number, start in enumerate(range(0, len(every), CAPTIONS)):
         path = work / "reward-samples" / f"{start:06d}.safetensors"
         if not path.exists():
-            some = told[start : start + CAPTIONS]
-            pictures = pipeline(
-                [caption for caption in some for _ in range(GROUP)],
-                num_inference_steps=steps,
-                guidance_scale=GUIDANCE[start // CAPTIONS % len(GUIDANCE)],
-                generator=[
-                    image_generator(seed, f"rewards: {caption}", side)
-                    for caption in some
-                    for side in range(GROUP)
-                ],
-                output_type="np",
-            ).images
-            batch = torch.from_numpy(np.rint(255 * pictures).astype(np.uint8)).movedim(-1, 1)
-            whole = {"pictures": batch.unflatten(0, (len(some), GROUP)).contiguous()}
-            write_atomically(path, partial(save_file, whole))
-            if start // CAPTIONS % 20 == 0:
-                say(f"reward samples: {start + len(some)}/{len(told)} captions")
+            batch = every[start : start + CAPTIONS]
+            guidance = GUIDANCE[number % len(GUIDANCE)]
+            settings = Generate(sampler="ddim", steps=steps, guidance=guidance, seed=seed)
+            prompts = [caption for caption in batch for _ in range(GROUP)]
+            keys = [(f"rewards: {caption}", side) for caption in batch for side in range(GROUP)]
+            images = draw(pipeline, prompts, keys, settings)
+            pictures = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+            groups = pictures.movedim(-1, 1).unflatten(0, (len(batch), GROUP)).contiguous()
+            write_atomically(path, partial(save_file, {"pictures": groups}))
+            if number % 20 == 0:
+                say(f"reward samples: {start + len(batch)}/{len(every)} captions")
         parts.append(load_file(path)["pictures"])
     return torch.cat(parts)

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from safetensors.torch import load_file
 
 from bench.experiment.prepare import prepare
 from bench.experiment.single import announce
 from bench.spec.model import override, parse_spec
-from bench.stages.kinds import TrainStage
 from bench.stages.store import Store
-from bench.stages.train import train
+from bench.stages.train import TrainStage, train
 from trainers.core import CHECKPOINT, METRICS
 from trainers.errors import UserError
 from trainers.machine.batches import split_batch
@@ -48,6 +46,13 @@ class Interrupted(Exception):
     """Stands for anything that ends a run."""
 
 
+def train_stage(
+    stage: TrainStage, folder: Path, store: Store, on_step: Callable[[int, StepMetrics], None]
+) -> None:
+    """As ``bench train`` does, into a folder outside of the store."""
+    train(stage.config, stage.base, stage.encode.stored(store), stage.training, folder, on_step)
+
+
 def stop_at(last: int) -> Callable[[int, StepMetrics], None]:
     def on_step(step: int, metrics: StepMetrics) -> None:
         if step >= last:
@@ -66,11 +71,13 @@ def steps(found: Files) -> list[dict[str, Any]]:
     return [json.loads(line) for line in found[METRICS].splitlines()]
 
 
-def agree(one: Files, other: Files, folder: Path, weights: str = WEIGHTS) -> None:
+def agree(one: Files, other: Files, folder: Path, weights: str = WEIGHTS, lr: float = 2e-4) -> None:
     """Every figure of every step, and all weights, to rounding; and what the gate did, exactly.
 
     AdamW divides by the size of a gradient: where that is next to nothing, so is what is left of
-    it, and a weight may differ by some hundredth of a step of its learning rate, 2e-4.
+    it after rounding, and a weight may go anywhere within a step of its learning rate. Such weights
+    are few: all of a tensor together are within a hundredth of the way that AdamW could have moved
+    them, which no lost or doubled gradient is.
     """
     assert one.keys() == other.keys()
     assert len(steps(one)) == len(steps(other))
@@ -86,7 +93,8 @@ def agree(one: Files, other: Files, folder: Path, weights: str = WEIGHTS) -> Non
         path.write_bytes(found[weights])
         tensors.append(load_file(path))
     for name, tensor in tensors[0].items():
-        torch.testing.assert_close(tensors[1][name], tensor, rtol=1e-4, atol=1e-5)
+        apart = (tensors[1][name] - tensor).double().square().mean().sqrt()
+        assert float(apart) < 0.01 * lr * len(steps(one)), name
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +113,7 @@ def make(store: Store, tiny_experiment: Callable[[], dict[str, Any]]) -> Make:
         raw |= {"components": {}, "training": {"processes": processes, "checkpoint_every": 2}}
         found = prepare(parse_spec(raw, "tiny")).sets[1].images.train
         assert found is not None
-        found.latents.execute(store, lambda images: None)
+        found.encode.execute(store, lambda images: None)
         return found
 
     return stage
@@ -117,7 +125,7 @@ def run(make: Make, store: Store, tmp_path_factory: pytest.TempPathFactory) -> C
 
     def leave(processes: int, **changes: Any) -> Files:
         folder = tmp_path_factory.mktemp("run")
-        train(make(processes, **changes), folder, store, on_every_step)
+        train_stage(make(processes, **changes), folder, store, on_every_step)
         return files(folder)
 
     return leave
@@ -145,7 +153,7 @@ def test_parts_that_add_up_alike_leave_the_same_bytes(run: Callable[..., Files])
 
 def test_adapters_in_two_processes(run: Callable[..., Files], tmp_path: Path) -> None:
     lora = {"weights": {"name": "lora", "rank": 2}, "optimizer": {"lr": 1e-2}}
-    agree(run(1, **lora), run(2, **lora), tmp_path, "pytorch_lora_weights.safetensors")
+    agree(run(1, **lora), run(2, **lora), tmp_path, "pytorch_lora_weights.safetensors", lr=1e-2)
 
 
 @pytest.mark.parametrize("sharded", [False, True])
@@ -164,9 +172,9 @@ def test_a_stopped_run_goes_on_exactly_in_every_process(
     long = {"steps": 10 if sharded else 16, "batch_size": 2}
     resumed: list[int] = []
     with pytest.raises(Interrupted):
-        train(make(2, **long), tmp_path, store, stop_at(3))
+        train_stage(make(2, **long), tmp_path, store, stop_at(3))
     assert (tmp_path / CHECKPOINT).is_file()
-    train(make(2, **long), tmp_path, store, lambda step, _: resumed.append(step))
+    train_stage(make(2, **long), tmp_path, store, lambda step, _: resumed.append(step))
     assert resumed == list(range(resumed[0], long["steps"] + 1))
     assert resumed[0] in range(3, long["steps"], 2)
     assert files(tmp_path) == run(2, **long)
@@ -223,7 +231,7 @@ def test_a_fault_of_the_run_is_the_fault_of_all(make: Make, store: Store, tmp_pa
     """No process waits for ever for one that has stopped."""
     stage = make(2, **{"optimizer": {"lr": 1e30}, "reference": {"name": "frozen"}})
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        train(stage, tmp_path, store, on_every_step)
+        train_stage(stage, tmp_path, store, on_every_step)
 
 
 def test_batches_that_cannot_be_shared(make: Make) -> None:

@@ -1,0 +1,72 @@
+"""The training runs of a spec: base model, pairs and arms. Needs no prompts and no rewards."""
+
+from bench.assets import folder_sha256, model_folder, pairs_source
+from bench.spec.matrix import Arm, build_matrix
+from bench.spec.model import Spec
+from bench.stages.encode import EncodeStage
+from bench.stages.train import TrainStage
+from trainers.backbones import BACKBONES
+from trainers.data.select import Selected, select
+from trainers.data.settings import DataSettings
+from trainers.errors import UserError
+from trainers.files import canonical_json
+from trainers.machine.batches import split_batch
+
+
+class Runs:
+    """What a spec trains, made concrete: inputs are found and hashed, and arms resolved."""
+
+    def __init__(self, spec: Spec) -> None:
+        """Find and hash the inputs.
+
+        Raises:
+            UserError: If a model, pair set or setting is missing or wrong.
+        """
+        self.spec = spec
+        self.base, self.source = model_folder(spec.base), pairs_source(spec.data)
+        BACKBONES.get(spec.backbone)(self.base)
+        if self.source.sequential and not spec.encoding.cache:
+            raise UserError(
+                "'encoding: {cache: false}' reads images at every step, and the data is streamed: "
+                "keep encodings, or download the data"
+            )
+        self._rows = self.source.open()
+        self.base_sha256, self.data_sha256 = folder_sha256(self.base), self._rows.sha256()
+        self.matrix = build_matrix(spec, self.base_sha256, self.data_sha256)
+        self._encode: dict[str, EncodeStage] = {}
+        self._selected: dict[str, Selected] = {}
+
+    def selected(self, settings: DataSettings) -> Selected:
+        """The rows of the data that settings choose.
+
+        Raises:
+            UserError: If a label is illegal, or no row is left.
+        """
+        key = canonical_json(settings.encoding_key())
+        if key not in self._selected:
+            self._selected[key] = select(self._rows, settings)
+        return self._selected[key]
+
+    def train(self, arm: Arm, seed: int) -> TrainStage:
+        """One run.
+
+        Raises:
+            UserError: If nothing is left to learn from, or the batch cannot be shared by as many
+                processes.
+        """
+        config, training = arm.configs[seed], self.spec.training
+        split_batch(config.batch_size, config.accumulation, training.processes)
+        label = f"training {arm.name} seed {seed}"
+        return TrainStage(label, config, self.base, self._pairs(config.data), training)
+
+    def _pairs(self, settings: DataSettings) -> EncodeStage:
+        """One stage for all runs whose pairs are encoded alike."""
+        key = canonical_json(settings.encoding_key())
+        if key not in self._encode:
+            number = len(self._encode) + 1
+            self._encode[key] = EncodeStage(
+                "encodings" if number == 1 else f"encodings {number}",
+                self.spec.backbone, self.base, self.base_sha256, self.source, self.data_sha256,
+                settings, len(self.selected(settings).rows), self.spec.encoding,
+            )  # fmt: skip
+        return self._encode[key]

@@ -1,0 +1,97 @@
+"""A unit of work with an identity."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bench.spec.model import Cost
+from bench.stages.store import Status, Store
+from trainers.files import canonical_json, sha256_text
+
+Report = Callable[[int], None]
+"""Told how many units of a stage are done."""
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """A function of its inputs into a folder of its own. It can be sent to another process."""
+
+    kind: ClassVar[str]
+    """Name of the folder of the store that holds the outputs."""
+    order: ClassVar[int]
+    """Place of the kind in the pipeline: of stages that are ready, those of a lower one begin."""
+    logged: ClassVar[bool] = True
+    """Whether a plain log has a line for each stage; the others are only counted."""
+    label: str
+    """What people are told; no part of the identity."""
+
+    @abstractmethod
+    def key(self) -> dict[str, Any]:
+        """All that decides the outputs; paths, names and workers do not."""
+
+    @property
+    @abstractmethod
+    def units(self) -> int:
+        """How many units of work there are: steps, images, scores."""
+
+    @abstractmethod
+    def expected_seconds(self, cost: Cost) -> float:
+        """Estimated seconds on one core."""
+
+    @abstractmethod
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """Fill ``folder``; what an interrupted attempt left there is taken up or written over."""
+
+    @property
+    def needs(self) -> tuple["Stage", ...]:
+        """Stages whose outputs this one reads."""
+        return ()
+
+    @cached_property
+    def id(self) -> str:
+        """sha256 of kind, key and the identities of what it needs."""
+        return identify(self.kind, self.key(), [stage.id for stage in self.needs])
+
+    def done(self, store: Store) -> Status | None:
+        """The record of this stage if it, and all it was made from, is as recorded.
+
+        Raises:
+            UserError: If the store is damaged.
+        """
+        status = store.status(self.kind, self.id)
+        if status is None:
+            return None
+        for stage in self.needs:
+            source = stage.done(store)
+            # The source may have been cleared away to save space; if it is there it must match.
+            if source is not None and source.digest != status.inputs[stage.id]:
+                return None
+        return status
+
+    def execute(self, store: Store, report: Report) -> Status:
+        """Run the stage unless it is done, and record it."""
+        with store.lock(self.kind, self.id) as folder:
+            if (status := self.done(store)) is not None:
+                return status
+            inputs: dict[str, str] = {}
+            for stage in self.needs:
+                source = stage.done(store)
+                assert source is not None, f"{stage.label} must run before {self.label}"
+                inputs[stage.id] = source.digest
+            store.claim(self.kind, self.id, inputs)
+            began = time.monotonic()
+            self.run(folder, store, report)
+            return store.record(self.kind, self.id, inputs, time.monotonic() - began)
+
+    def output(self, store: Store) -> Path:
+        """The folder of the outputs."""
+        return store.folder(self.kind, self.id)
+
+
+def identify(kind: str, key: dict[str, Any], needs: list[str]) -> str:
+    """The identity of a stage, as hex: its kind, its key, and the identities of what it needs."""
+    return sha256_text(canonical_json([kind, key, needs]))

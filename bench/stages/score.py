@@ -1,0 +1,97 @@
+"""The stage that scores images by one reward."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bench.images.read import read_items
+from bench.rewards.base import Reward
+from bench.rewards.engine import SCORES, available_memory, make_reward, score_items
+from bench.rewards.kit.shared import Shared
+from bench.spec.model import Cost, Scoring
+from bench.stages.base import Report, Stage
+from bench.stages.generate import GenerateStage
+from bench.stages.store import Store
+from trainers.errors import UserError
+
+
+@dataclass(frozen=True)
+class ScoreStage(Stage):
+    """The scores of one reward for one set of images."""
+
+    kind: ClassVar[str] = "scores"
+    order: ClassVar[int] = 3
+    logged: ClassVar[bool] = False
+    reward: str
+    signature: str
+    images: GenerateStage
+    scoring: Scoring
+    """Execution only: what it changes about a score is in the signature."""
+
+    def key(self) -> dict[str, Any]:
+        """See the base class."""
+        return {"signature": self.signature}
+
+    @property
+    def units(self) -> int:
+        """Scores."""
+        return self.images.units
+
+    def expected_seconds(self, cost: Cost) -> float:
+        """See the base class."""
+        return self.units * cost.score
+
+    @property
+    def needs(self) -> tuple[Stage, ...]:
+        """See the base class."""
+        return (self.images,)
+
+    def run(self, folder: Path, store: Store, report: Report) -> None:
+        """See the base class."""
+        images = self.images.output(store)
+        score_images(images, self.reward, self.signature, self.scoring, folder, report)
+
+
+@cache
+def _worker_shared() -> Shared:
+    """What the scoring stages of a worker process share: models stay loaded between them."""
+    return Shared()
+
+
+@cache
+def _worker_reward(name: str, settings: str) -> Reward:
+    """A reward of a worker process: its files, gigabytes perhaps, are hashed once."""
+    return make_reward(name, Scoring.model_validate_json(settings), _worker_shared())
+
+
+def score_images(
+    images: Path, name: str, signature: str, settings: Scoring, folder: Path, report: Report
+) -> None:
+    """Score every image of an image set by one reward.
+
+    Args:
+        images: Folder of the set, with its index.
+        name: The reward.
+        signature: What the reward's is expected to be.
+        settings: How it runs.
+        folder: Where the scores go.
+        report: Told the number of images that are done.
+
+    Raises:
+        UserError: If the reward has another signature by now, or an image cannot be read.
+        Exception: Whatever the reward raises.
+    """
+    shared = _worker_shared()
+    shared.memory = shared.loaded + available_memory(settings.device)
+    reward = _worker_reward(name, settings.model_dump_json())
+    if reward.signature != signature:
+        raise UserError(
+            f"reward {name!r} changed while the experiment ran: it was planned as {signature}, "
+            f"and is now {reward.signature}; run the same command again"
+        )
+    scored = score_items(
+        read_items(images), {name: reward}, folder / SCORES, None, lambda _, count: report(count)
+    )
+    for error in (*scored.failed.values(), *scored.unread.values()):
+        raise error

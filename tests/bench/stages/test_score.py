@@ -1,0 +1,124 @@
+"""The body of a scoring stage: one reward, one image set, one worker's models."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from bench.images.folder import image_name, write_index
+from bench.rewards import REWARDS
+from bench.rewards.base import Card, Reward, Scores
+from bench.rewards.engine import SCORES
+from bench.spec.model import Scoring
+from bench.stages.score import score_images
+from trainers.errors import UserError
+from trainers.files import sha256_file
+
+COUNT = 5
+SCORED = 3
+
+
+class Red(Reward):
+    """The red channel of the first pixel; fails if it is told to at an image that is too red."""
+
+    card = Card(
+        name="red", scale="0-255", range=(0, 255), weights=(), preprocessing="none", text=None,
+        trained_on=(), licence="none", origin="rule",
+    )  # fmt: skip
+    limit = 255.0
+
+    def load(self) -> None:
+        """Nothing to read."""
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        red = np.array([np.asarray(image)[0, 0, 0] for image in images], np.float32)
+        if red.max() > self.limit:
+            raise ValueError("no such pixel")
+        return red
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """An image set: the red of image ``n`` is ``n``."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rows = []
+    for n in range(COUNT):
+        path = folder / image_name(f"p{n}", 0)
+        Image.new("RGB", (4, 4), (n, 0, 0)).save(path)
+        row = {"prompt": f"p{n}", "k": 0, "file": path.name, "sha256": sha256_file(path)}
+        rows.append(row)
+    write_index(folder, rows)
+    return folder
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, type[Reward]], str]:
+    """Register a reward for a test; gives its signature."""
+
+    def add(name: str, kind: type[Reward]) -> str:
+        monkeypatch.setitem(REWARDS._loaded, name, kind)
+        return kind().signature
+
+    return add
+
+
+def scores(folder: Path) -> list[Any]:
+    found: list[Any] = pq.read_table(folder / SCORES)["score"].to_pylist()
+    return found
+
+
+def test_every_image_is_scored_and_told(
+    images: Path, register: Callable[[str, type[Reward]], str], tmp_path: Path
+) -> None:
+    signature, counts = register("red", Red), []
+    score_images(images, "red", signature, Scoring(), tmp_path, counts.append)
+    assert scores(tmp_path) == list(range(COUNT))
+    assert counts == [COUNT]
+
+
+def test_a_reward_that_changed_since_the_plan_is_refused(
+    images: Path, register: Callable[[str, type[Reward]], str], tmp_path: Path
+) -> None:
+    register("changed", Red)
+    with pytest.raises(UserError, match=r"reward 'changed' .* planned as red\|rule\|another"):
+        score_images(images, "changed", "red|rule|another", Scoring(), tmp_path, lambda _: None)
+    assert not (tmp_path / SCORES).exists()
+
+
+def test_a_stage_fails_if_its_reward_does_but_keeps_the_scores(
+    images: Path,
+    register: Callable[[str, type[Reward]], str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    class Failing(Red):
+        limit = SCORED - 1.0
+
+    monkeypatch.setattr("bench.rewards.engine.CHUNK", SCORED)
+    signature = register("failing", Failing)
+    with pytest.raises(ValueError, match="no such pixel"):
+        score_images(images, "failing", signature, Scoring(), tmp_path, lambda _: None)
+    assert scores(tmp_path) == [*range(SCORED), *[None] * (COUNT - SCORED)]
+
+
+def test_stages_of_a_worker_share_a_reward_and_with_it_the_hashes_of_its_files(
+    images: Path, register: Callable[[str, type[Reward]], str], tmp_path: Path
+) -> None:
+    made: list[int] = []
+
+    class Counted(Red):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            made.append(1)
+
+    signature = register("counted", Counted)
+    made.clear()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        score_images(images, "counted", signature, Scoring(), tmp_path / name, lambda _: None)
+    assert made == [1]

@@ -1,0 +1,115 @@
+"""Processes that are started: one group, their messages, and how they end."""
+
+import importlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from trainers.errors import UserError
+from trainers.machine.processes import is_main, joined, launched
+from trainers.machine.spawn import Workers, send, spawn
+
+
+def place(message: str) -> None:
+    """Tells who this is, and that it has one thread."""
+    import torch
+
+    with joined() as processes:
+        column = torch.full((1, 1), float(processes.rank + 1))
+        gathered = processes.gather(column).flatten().tolist()
+        facts = (processes.rank, processes.count, launched(), is_main(), torch.get_num_threads())
+        send((message, facts, gathered, os.getpid()))
+
+
+def many(count: int) -> None:
+    for number in range(count):
+        send(number)
+
+
+def fail_or_wait(folder: Path) -> None:
+    """The second process fails; the first would wait for it for ever."""
+    (folder / os.environ["RANK"]).write_text(str(os.getpid()))
+    if os.environ["RANK"] == "1":
+        while not (folder / "0").exists():
+            time.sleep(0.01)
+        raise FloatingPointError("no luck")
+    time.sleep(600)
+
+
+def die_or_wait(folder: Path) -> None:
+    if os.environ["RANK"] == "1":
+        os._exit(9)
+    time.sleep(600)
+
+
+def write(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[ModuleType]:
+    """This file as another process can import it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent)  # Processes take the path of their parent.
+        yield importlib.import_module(Path(__file__).stem)
+
+
+def test_processes_find_each_other_and_are_heard(here: ModuleType) -> None:
+    heard: list[tuple[str, tuple[object, ...], list[float], int]] = []
+    spawn(2, here.place, "hello", on_message=heard.append)
+    assert sorted(message[:3] for message in heard) == [
+        ("hello", (0, 2, 2, True, 1), [1.0, 2.0]),
+        ("hello", (1, 2, 2, False, 1), [1.0, 2.0]),
+    ]
+    assert len({message[3] for message in heard} | {os.getpid()}) == 3
+    assert launched() == 1  # The environment here is as it was.
+
+
+def test_one_process_is_alone(here: ModuleType) -> None:
+    heard: list[tuple[object, ...]] = []
+    spawn(1, here.place, "alone", on_message=heard.append)
+    assert [message[:3] for message in heard] == [("alone", (0, 1, 1, True, 1), [1.0])]
+
+
+def test_every_message_arrives_in_order(here: ModuleType) -> None:
+    """Those too that are still on their way when the process is done."""
+    heard: list[int] = []
+    spawn(1, here.many, 500, on_message=heard.append)
+    assert heard == list(range(500))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_an_error_ends_all_and_is_raised_here(here: ModuleType, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(FloatingPointError, match="no luck"):
+        spawn(2, here.fail_or_wait, tmp_path)
+    waiting = int((tmp_path / "0").read_text())
+    while alive(waiting) and time.monotonic() - began < 300:
+        time.sleep(0.05)
+    assert not alive(waiting)
+
+
+def test_a_death_is_told_in_one_line(here: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"one of 2 processes died, .* fewer processes$") as caught:
+        spawn(2, here.die_or_wait, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_workers_take_turns(here: ModuleType, tmp_path: Path) -> None:
+    """More calls than processes; leaving the context waits for all of them."""
+    paths = [tmp_path / str(number) for number in range(6)]
+    with Workers(2) as workers:
+        for path in paths:
+            workers.submit(here.write, path)
+    assert 1 <= len({path.read_text() for path in paths}) <= 2

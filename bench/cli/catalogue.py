@@ -4,14 +4,12 @@ import inspect
 from typing import Any, TypeVar
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from bench.rewards import REWARDS
 from bench.rewards.kit.weights import Weights
 from bench.spec import model as spec
 from bench.spec import prompts
-from bench.terminal import print_json
+from bench.terminal import Column, print_json, print_table
 from trainers.backbones import BACKBONES
 from trainers.data.sources import SOURCES
 from trainers.errors import UserError
@@ -96,8 +94,10 @@ def _external(name: str) -> dict[str, Any]:
     return {"name": name, "prompts": card["rows"], "split": card["split"], "files": card["files"]}
 
 
-_WIDE = ("what it is", "weights")
-"""Columns that a terminal has no room for."""
+PROSE = ("title", "what it is", "settings", "weights", "trained_on")
+"""Columns whose texts a terminal may break."""
+WIDE = ("what it is", "weights")
+"""Columns that a terminal has seldom room for."""
 
 
 def markdown(rows: Rows) -> str:
@@ -109,7 +109,7 @@ def markdown(rows: Rows) -> str:
 
 
 def print_catalogue(entries: dict[str, Rows], as_json: bool, as_markdown: bool = False) -> None:
-    """Print what :func:`catalogue` gave; a terminal is not shown the widest columns."""
+    """Print what :func:`catalogue` gave."""
     if as_json:
         print_json(entries)
         return
@@ -118,12 +118,8 @@ def print_catalogue(entries: dict[str, Rows], as_json: bool, as_markdown: bool =
         parts = [title.format(kind) + markdown(rows) for kind, rows in entries.items()]
         typer.echo("\n\n".join(parts))
         return
-    console = Console()
-    for kind, rows in entries.items():
-        table = Table(title=kind, title_justify="left", title_style="italic")
-        columns = [column for column in rows[0] if column not in _WIDE]
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(str(row[column]) for column in columns))
-        console.print(table)
+    for place, (kind, rows) in enumerate(entries.items()):
+        if place:
+            typer.echo()
+        columns = [Column(n, prose=n in PROSE, rank=int(n in WIDE)) for n in rows[0]]
+        print_table(columns, [[*map(str, row.values())] for row in rows], kind)

@@ -4,12 +4,9 @@ import importlib
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from rich.console import Console
-from rich.table import Table
-
 from bench.assets import differing, mini_folder
 from bench.results.manifest import PACKAGES
-from bench.terminal import print_json
+from bench.terminal import Column, print_json, print_table
 from trainers.errors import UserError
 
 
@@ -65,9 +62,7 @@ def print_findings(findings: list[Finding], as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
-    table = Table()
-    for column in ("", "what", "found", "mend"):
-        table.add_column(column, overflow="fold")
-    for f in findings:
-        table.add_row("[green]ok[/]" if f.good else "[red]bad[/]", f.what, f.found, f.mend)
-    Console().print(table)
+    columns = (Column("state"), Column("what"), Column("found", prose=True),
+               Column("mend", prose=True))  # fmt: skip
+    rows = [("ok" if f.good else "bad", f.what, f.found, f.mend) for f in findings]
+    print_table(columns, rows, styles=[None if f.good else "red" for f in findings])

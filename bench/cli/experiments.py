@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench.cli.options import (
     JsonOption,
+    NotesOption,
     OutOption,
     QuickOption,
     SeedsOption,
@@ -32,13 +33,14 @@ def ablate(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run; run nothing.")] = False,
     out: OutOption = Path("runs"),
     workers: WorkersOption = None,
+    notes: NotesOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Train every arm, make paired images, score them, and test the paired differences."""
     from bench.experiment import run as job
     from bench.experiment.prepare import prepare
     from bench.experiment.show import print_plan
-    from bench.report.folder import render
+    from bench.report.folder import FORMATS, render
     from bench.report.terminal import print_results
     from bench.spec.model import load_spec
     from trainers.machine.processes import launched
@@ -55,7 +57,11 @@ def ablate(
         return 0
     console = Console(stderr=True)
     folder, outcome = job.ablate(experiment, out, count, console)
-    print_results(render(folder), "json" if as_json else None)
+    results = render(folder)
+    if as_json:
+        typer.echo(FORMATS["json"](results), nl=False)
+    else:
+        print_results(results, folder, notes)
     console.print(f"written to {folder}", markup=False, soft_wrap=True)
     for error in outcome.failed.values():
         console.print(f"failed: {error}", style="red", markup=False, soft_wrap=True)

@@ -23,6 +23,9 @@ SetOption = Annotated[
 OutOption = Annotated[Path, typer.Option(help="Folder for the store and the results.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NotesOption = Annotated[
+    bool, typer.Option("--notes", help="Print signatures and footnotes under the tables as well.")
+]
 RewardsOption = Annotated[
     str, typer.Option(help="Names with commas between them; 'all', 'mini' and 'hpsv2' are groups.")
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bench.cli.options import JsonOption
+from bench.cli.options import JsonOption, NotesOption
 from trainers.errors import UserError
 
 Format = Literal["markdown", "latex", "html", "csv", "json"]
@@ -17,10 +17,11 @@ def table(
     kind: Annotated[
         Format | None, typer.Option("--format", help="Print this instead of the terminal's view.")
     ] = None,
+    notes: NotesOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Render the tables of a result folder again, from its scores and protocol alone."""
-    from bench.report.folder import render, stale
+    from bench.report.folder import FORMATS, render, stale
     from bench.report.terminal import print_results
 
     if as_json and kind not in (None, "json"):
@@ -33,5 +34,9 @@ def table(
             )
         typer.echo(f"{folder}: every table is what its scores give")
         return 0
-    print_results(render(folder), "json" if as_json else kind)
+    results = render(folder)
+    if as_json or kind is not None:
+        typer.echo(FORMATS[kind or "json"](results), nl=False)
+    else:
+        print_results(results, folder, notes)
     return 0

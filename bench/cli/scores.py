@@ -24,7 +24,7 @@ def score(
         Path | None,
         typer.Option(help="jsonl or csv with file and prompt, or a .txt in order of names."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Parquet file of the scores.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File of the scores: parquet, or .csv.")] = None,
     device: Annotated[str, typer.Option(help="A torch device, e.g. cuda.")] = "cpu",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per forward pass.")] = None,

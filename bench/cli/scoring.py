@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from bench.images.read import Item, read_items
 from bench.rewards import REWARDS
@@ -24,7 +24,7 @@ from bench.rewards.engine import (
 )
 from bench.rewards.kit.shared import Shared
 from bench.spec.model import Scoring
-from bench.terminal import print_json
+from bench.terminal import Column, print_json, print_table, print_text
 from trainers.errors import UserError
 
 PUBLISHED = "-official"
@@ -119,26 +119,30 @@ def print_scores(summary: dict[str, Any], as_json: bool) -> bool:
     if as_json:
         print_json(summary)
         return not gaps
-    console = Console()
     title = f"{summary['images']} images, {summary['prompts']} prompts"
-    columns = ("reward", "mean", "sd", "min", "max", "missing")
-    table = Table(*columns, title=title, title_justify="left")
-    for row in summary["rewards"]:
-        figures = ("-" if row[c] is None else f"{row[c]:.4f}" for c in columns[1:5])
-        table.add_row(row["reward"], *figures, str(row["missing"]))
-    console.print(table)
+    figures = ("mean", "sd", "min", "max")
+    columns = [Column("reward"), *(Column(name, right=True) for name in (*figures, "missing"))]
+    rows = [
+        [
+            row["reward"],
+            *("-" if row[name] is None else f"{row[name]:.4f}" for name in figures),
+            str(row["missing"]),
+        ]
+        for row in summary["rewards"]
+    ]
+    print_table(columns, rows, title)
     for row in summary["rewards"]:
         if row["signature"]:
-            console.print(row["signature"], markup=False, highlight=False, soft_wrap=True)
-    console.print(f"scores of single images: {summary['scores']}", markup=False, soft_wrap=True)
+            typer.echo(row["signature"])
+    typer.echo(f"scores of single images: {summary['scores']}")
     for name, gap in summary["published"].items():
         told = "no image has both" if gap is None else f"they differ by at most {gap:.1e}"
-        console.print(f"{name} and {name}{PUBLISHED}: {told}", markup=False, highlight=False)
+        print_text(f"{name} and {name}{PUBLISHED}: {told}")
     for row in gaps:
         why = row["failed"] or f"{row['missing']} scores are missing or not finite"
-        console.print(f"{row['reward']}: {why}", style="red", markup=False, soft_wrap=True)
+        print_text(f"{row['reward']}: {why}", "red")
     for why in summary["unread"]:
-        console.print(why, style="red", markup=False, soft_wrap=True)
+        print_text(why, "red")
     return not gaps
 
 

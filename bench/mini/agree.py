@@ -1,17 +1,13 @@
 """How often a reward prefers the picture of a pair that the oracle prefers."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from bench.images.read import Item, read_items
 from bench.mini.oracle import judge
@@ -20,6 +16,7 @@ from bench.rewards import REWARDS
 from bench.rewards.base import Reward
 from bench.rewards.kit.pixels import to_rgb
 from bench.stats import wilson
+from bench.terminal import Column, print_json, print_table
 from trainers.errors import UserError
 from trainers.seeds import numpy_generator
 
@@ -147,14 +144,14 @@ def miniatures() -> list[str]:
 def print_agreements(found: Sequence[Agreement], as_json: bool) -> None:
     """Print a table with intervals, or JSON."""
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in found], indent=1))
+        print_json([asdict(row) for row in found])
         return
-    table = Table(title="pairs in which a reward and the oracle prefer the same picture")
-    for name in ("pairs", "reward", "by the oracle's", "share", "95 % interval"):
-        table.add_column(name)
-    for row in found:
-        interval = f"{row.low:.3f} to {row.high:.3f}"
-        table.add_row(
-            f"{row.kind} ({row.pairs})", row.reward, row.truth, f"{row.share:.3f}", interval
-        )
-    Console().print(table)
+    columns = [
+        Column(name) for name in ("pairs", "reward", "by the oracle's", "share", "95 % interval")
+    ]
+    rows = [
+        (f"{row.kind} ({row.pairs})", row.reward, row.truth, f"{row.share:.3f}",
+         f"{row.low:.3f} to {row.high:.3f}")
+        for row in found
+    ]  # fmt: skip
+    print_table(columns, rows, "pairs in which a reward and the oracle prefer the same picture")

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import typer
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from bench.assets import model_folder
 from bench.images.draw import draw, load_pipeline
@@ -16,6 +15,7 @@ from bench.mini.world import WORDS, parse
 from bench.spec.model import Generate
 from bench.spec.prompts import load_prompts
 from bench.stats import wilson
+from bench.terminal import Column, print_table
 
 BATCH = 25
 GRID_COLUMNS = 10
@@ -76,15 +76,10 @@ def picture_grid(images: Sequence[Image.Image], columns: int, scale: int = 2) ->
 
 def print_check(result: Check) -> None:
     """Print shares with Wilson 95 % intervals, and mean scores."""
-    table = Table(title=f"oracle on {result.images} images of mini-sd", title_justify="left")
-    for name in ("what is right", "share", "95 % interval"):
-        table.add_column(name)
+    columns = [Column(name) for name in ("what is right", "share", "95 % interval")]
+    rows = []
     for name, count in result.right.items():
         low, high = wilson(count / result.images, result.images)
-        table.add_row(name, f"{count / result.images:.3f}", f"{low:.3f} to {high:.3f}")
-    console = Console()
-    console.print(table)
-    console.print(
-        f"score {result.score:.4f}, fit {result.fit:.4f}, craft {result.craft:.4f}",
-        highlight=False,
-    )
+        rows.append((name, f"{count / result.images:.3f}", f"{low:.3f} to {high:.3f}"))
+    print_table(columns, rows, f"oracle on {result.images} images of mini-sd")
+    typer.echo(f"score {result.score:.4f}, fit {result.fit:.4f}, craft {result.craft:.4f}")

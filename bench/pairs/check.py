@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import typer
 
-from bench.terminal import print_json
+from bench.terminal import Column, print_json, print_table, print_text
 from trainers.data.ahead import work_ahead
 from trainers.data.preprocess import Augmentation, geometry, image_size, preprocess
 from trainers.data.settings import DataSettings
@@ -178,8 +176,6 @@ def print_check(found: Findings, as_json: bool) -> None:
     if as_json:
         print_json(found.as_dict())
         return
-    console = Console()
-    table = Table("what", "count", title=f"{found.rows} rows", title_justify="left")
     labels = {f"label: {name}": count for name, count in found.labels.items() if name != "usable"}
     per = found.pairs_per_prompt
     counts: dict[str, object] = {
@@ -198,12 +194,11 @@ def print_check(found: Findings, as_json: bool) -> None:
         **{f"size {size}": n for size, n in list(found.sizes.items())[:10]},
         **{f"width / height {name}": n for name, n in found.aspects.items()},
     }
-    for name, count in counts.items():
-        table.add_row(name, str(count))
-    console.print(table)
+    rows = [(name, str(count)) for name, count in counts.items()]
+    print_table((Column("what"), Column("count")), rows, f"{found.rows} rows")
     for line in (*found.illegal_at, *found.corrupt_at):
-        console.print(f"- {escape(line)}", highlight=False, soft_wrap=True)
+        typer.echo(f"- {line}")
     for line in found.warnings():
-        console.print(f"warning: {line}", style="yellow", soft_wrap=True)
+        print_text(f"warning: {line}", "yellow")
     for line in found.problems():
-        console.print(f"a run would refuse this: {line}", style="red", soft_wrap=True)
+        print_text(f"a run would refuse this: {line}", "red")

@@ -1,46 +1,51 @@
-"""Results on a terminal."""
+"""Results on a terminal: the tables, what was found, and where the rest is."""
 
-import os
+from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as Grid
 
 from bench.report.cells import Cell, Mark, Table, one_line
-from bench.report.folder import FORMATS, report
+from bench.report.folder import FILES, report
+from bench.report.summary import summary
 from bench.results.analysis import Results
+from bench.terminal import Column, print_table, print_text
 
 COLOURS: dict[Mark, str] = {"helps": "green", "hurts": "red"}
-PLAIN_WIDTH = 160
-"""Columns where the output is no terminal: wide enough that no figure is cut."""
+KEY = "verdict"
+"""Name of the column that is shown however narrow a terminal is, beside those of the primary."""
 
 
-def print_results(results: Results, kind: str | None = None) -> None:
-    """Print results in a format of :data:`bench.report.folder.FORMATS`, or None for a view."""
-    if kind is not None:
-        typer.echo(FORMATS[kind](results), nl=False)
-        return
+def print_results(results: Results, folder: Path, notes: bool = False) -> None:
+    """Print results that lie in a folder; ``notes`` adds what stands under the tables there."""
     shown = report(results)
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=PLAIN_WIDTH)
-    console.print(f"\n[bold]{escape(one_line(shown.title))}[/bold]")
+    print_text(one_line(shown.title), "bold")
+    print_text(f"Read as: {one_line(results.protocol.label)}.")
     for table in shown.tables:
-        console.print(_grid(table))
-    for note in shown.notes:
-        console.print(f"- {one_line(note)}", markup=False, highlight=False)
+        typer.echo()
+        _print(table)
+    typer.echo()
+    for sentence in summary(results):
+        print_text(one_line(sentence))
+    if notes:
+        typer.echo()
+        for note in shown.notes:
+            print_text(f"- {one_line(note)}")
+    hint = "" if notes else f". Notes: bench table {folder} --notes"
+    typer.echo(f"\nIn {folder}: {', '.join(FILES)}{hint}")
 
 
-def _grid(table: Table) -> Grid:
-    grid = Grid(title=escape(one_line(table.title)), title_justify="left", title_style="italic")
-    for index, column in enumerate(table.columns):
-        grid.add_column(_text(column), justify="left" if index == 0 else "right")
-    for row in table.rows:
-        marks = (mark for cell in row for mark in cell.marks)
-        grid.add_row(*map(_text, row), style=next(filter(None, map(COLOURS.get, marks)), None))
-    return grid
+def _print(table: Table) -> None:
+    columns = [_column(cell, n > 0) for n, cell in enumerate(table.columns)]
+    styles = [_style(row) for row in table.rows]
+    rows = [[cell.text for cell in row] for row in table.rows]
+    print_table(columns, rows, one_line(table.title), styles, f"in {next(iter(FILES))}")
 
 
-def _text(cell: Cell) -> str:
-    return escape(one_line(cell.text))
+def _column(cell: Cell, right: bool) -> Column:
+    key = "primary" in cell.marks or cell.text == KEY
+    return Column(one_line(cell.text), right=right, rank=int(not key))
+
+
+def _style(row: tuple[Cell, ...]) -> str | None:
+    marks = (mark for cell in row for mark in cell.marks)
+    return next(filter(None, map(COLOURS.get, marks)), None)

@@ -1,4 +1,4 @@
-"""Scores of images by several rewards, in one parquet file that is also the cache of the job."""
+"""Scores of images by several rewards, in one file that is also the cache of the job."""
 
 import math
 import time
@@ -11,6 +11,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from pyarrow import csv
 
 from bench.images.read import Item
 from bench.rewards import REWARDS
@@ -33,8 +34,12 @@ SCHEMA = pa.schema(
         ("reward", pa.string()),
         ("signature", pa.string()),
         ("score", pa.float32()),
+        ("file", pa.string()),
     ]
 )
+"""``file`` is the image's name in its folder, null in rows of before there was this column."""
+CSV = ".csv"
+"""Suffix of a file of scores that is comma-separated values; any other is parquet."""
 Key = tuple[str, str, str]
 """Signature, sha256 of the image, prompt: all that a score depends on."""
 
@@ -105,7 +110,8 @@ def score_items(
     Args:
         items: Images with their prompts.
         rewards: By name; models are loaded here.
-        path: The parquet file, in ``SCHEMA``. Rows of other images and rewards stay.
+        path: The file, in ``SCHEMA``; csv by its suffix, parquet otherwise. Rows of other images
+            and rewards stay.
         memory: Bytes that models may take at a time; rewards that do not fit together take turns.
         report: Told the name of a reward and how many of its items it is through with.
         tell: Told the name of a reward that stops, at once, and why.
@@ -195,12 +201,24 @@ def _read(path: Path) -> pa.Table:
     if not path.is_file():
         return SCHEMA.empty_table()
     try:
-        return pq.read_table(path).cast(SCHEMA)
+        table = _read_csv(path) if path.suffix == CSV else pq.read_table(path)
+        if "file" not in table.column_names:
+            table = table.append_column("file", pa.nulls(len(table), pa.string()))
+        return table.cast(SCHEMA)
     except (pa.ArrowInvalid, ValueError, OSError) as error:
         raise UserError(
             f"{path}: expected scores that this command has written, got {error}: move the file "
             "away, or give another one by --out"
         ) from error
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """What :func:`pyarrow.csv.write_csv` writes, where a text is quoted and null is not."""
+    convert = csv.ConvertOptions(
+        column_types=SCHEMA, strings_can_be_null=True, quoted_strings_can_be_null=False
+    )
+    lines = csv.ParseOptions(newlines_in_values=True)
+    return csv.read_csv(path, parse_options=lines, convert_options=convert)
 
 
 def _keys(table: pa.Table) -> list[Key]:
@@ -224,12 +242,14 @@ def _write(path: Path, items: Sequence[Item], job: Scored, old: pa.Table) -> Non
             "reward": [name] * len(items),
             "signature": [signature] * len(items),
             "score": job.of(name, items),
+            "file": [item.name for item in items],
         }
         parts.append(pa.table(columns, schema=SCHEMA))
     mine = {key for part in parts for key in _keys(part)}
     parts.append(old.filter(pa.array([key not in mine for key in _keys(old)], pa.bool_())))
     whole = pa.concat_tables(parts)
-    write_atomically(path, lambda part: pq.write_table(whole, part))
+    write = csv.write_csv if path.suffix == CSV else pq.write_table
+    write_atomically(path, lambda part: write(whole, part))
 
 
 def available_memory(device: str) -> int:

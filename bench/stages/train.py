@@ -76,34 +76,20 @@ def train(
     Raises:
         UserError: If a process died, or a setting does not fit.
     """
-    if training.processes == 1 or launched() > 1:
-        _train_here(config, base, pairs, training, folder, on_step)
+    if training.processes > 1 and launched() == 1:
+        spawn(
+            training.processes, _train_in_group, config, base, pairs, training, folder,
+            on_message=lambda step: on_step(*step),
+        )  # fmt: skip
         return
-    spawn(
-        training.processes,
-        _train_in_group,
-        *(config, base, pairs, training, folder),
-        on_message=lambda step: on_step(*step),
-    )
-
-
-def _train_in_group(
-    config: TrainConfig, base: Path, pairs: StoredPairs, training: Training, folder: Path
-) -> None:
-    silence_libraries()
-    _train_here(config, base, pairs, training, folder, lambda *step: send(step))
-
-
-def _train_here(
-    config: TrainConfig,
-    base: Path,
-    pairs: StoredPairs,
-    training: Training,
-    folder: Path,
-    on_step: OnStep,
-) -> None:
     with joined(training.device, config.precision) as processes:
         backbone = BACKBONES.get(config.backbone)(base, processes.device)
         data = open_pairs(pairs, backbone, config.data)
         trainer = Trainer(config, backbone, data, processes)
         trainer.run(folder, on_step, training.checkpoint_every)
+
+
+def _train_in_group(*run: *tuple[TrainConfig, Path, StoredPairs, Training, Path]) -> None:
+    """Train beside others, and tell the process that started all of them."""
+    silence_libraries()
+    train(*run, lambda *step: send(step))

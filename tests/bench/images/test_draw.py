@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bench.assets import model_folder
 from bench.experiment.single import generate_images
-from bench.images.draw import image_generator
+from bench.images.draw import draw, image_generator, load_pipeline
 from bench.images.folder import INDEX, image_name, read_index
 from bench.spec.model import Generate
 from bench.spec.prompts import load_prompts
@@ -147,6 +147,20 @@ def test_noise_depends_on_seed_prompt_and_index_alone() -> None:
     keys = [(s, p, i) for s in (0, 1) for p in ("a", "b") for i in (0, 1, 10)]
     assert len({draw(*key) for key in keys}) == len(keys)
     assert draw(0, "a", 1) == draw(0, "a", 1)
+
+
+def test_an_image_takes_its_noise_from_its_key_whatever_its_prompt(
+    noises: list[torch.Tensor],
+) -> None:
+    settings = Generate(steps=1, guidance=1.0, seed=5)
+    keys = [("pairs: owl", 3), ("owl", 3), ("pairs: owl", 3)]
+    pipeline = load_pipeline(model_folder("mini-sd"), None, settings.sampler)
+    images = draw(pipeline, ["owl", "owl", "red fox"], keys, settings)
+    assert [image.size for image in images] == [(64, 64)] * 3
+    for noise, key in zip(noises, keys, strict=True):
+        expected = torch.randn(noise.shape, generator=image_generator(5, *key))
+        assert torch.equal(noise, expected)
+    assert not torch.equal(noises[0], noises[1])
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_marks_are_data_and_become_classes_and_colours(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "160")
-    print_results(results)
+    print_results(results, Path("made-up"))
     green = [line for line in capsys.readouterr().out.splitlines() if "\x1b[32m" in line]
     assert len(green) == 1
     assert "DPO - base" in green[0]
@@ -226,8 +226,10 @@ def test_hostile_names_keep_their_rows_on_a_terminal(
     family = [{"on": evil, "off": "DPO", "question": "?"}]
     other = dpo.model_copy(update={"name": evil})
     protocol = make_protocol({"arms": (base, dpo, other), "comparisons": family})
-    print_results(analyse(make_scores(protocol, {"DPO": 0.25}, noise=0.1), protocol))
-    assert "│ [red]a[/red] two lines - DPO │" in capsys.readouterr().out
+    results = analyse(make_scores(protocol, {"DPO": 0.25}, noise=0.1), protocol)
+    print_results(results, Path("made-up"))
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("[red]a[/red] two lines - DPO  ")]) == 2
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")

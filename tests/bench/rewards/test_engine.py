@@ -1,6 +1,9 @@
 """Scores of images by several rewards: what is kept, what is computed, what stops whom."""
 
+import csv
+import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pyarrow import csv as arrow_csv
 
 import bench.rewards.engine
 from bench.images.folder import image_name, write_index
@@ -62,6 +66,8 @@ class Failing(Red):
 
 
 COUNT = CHUNK + 3
+ODD = ("", "two\nlines", 'quotes " and, commas', "NA", "null", " spaces ", "1.5")
+"""Prompts that a csv file could take for something else."""
 
 
 @pytest.fixture
@@ -236,3 +242,45 @@ def test_a_file_that_holds_no_scores_is_refused(items: list[Item], tmp_path: Pat
     path.write_bytes(b"something else")
     with pytest.raises(UserError, match="give another one by --out"):
         score_items(items, {"red": Red()}, path)
+
+
+def test_scores_are_csv_by_the_suffix_and_a_cache_like_any(
+    items: list[Item], tmp_path: Path
+) -> None:
+    odd = [replace(item, prompt=prompt) for item, prompt in zip(items, ODD, strict=False)]
+    more = [*odd, *items[len(odd) : CHUNK]]
+    for name in ("s.csv", "s.parquet"):
+        score_items(more, {"red": Red()}, tmp_path / name)
+        again = Red()
+        score_items(more, {"red": again}, tmp_path / name)
+        assert again.calls == [2]  # The two that are not finite.
+    written = csv.DictReader(io.StringIO((tmp_path / "s.csv").read_text(), newline=""))
+    expected = pq.read_table(tmp_path / "s.parquet").to_pylist()
+    assert [dict(row) for row in written] == [
+        {key: "" if value is None else str(value) for key, value in row.items()}
+        | {"score": "" if row["score"] is None else f"{row['score']:g}"}
+        for row in expected
+    ]
+
+
+def test_rows_name_the_file_of_their_image(items: list[Item], tmp_path: Path) -> None:
+    score_items(items, {"red": Red()}, tmp_path / "s.parquet")
+    assert column(tmp_path / "s.parquet", "red", "file") == [item.name for item in items]
+    assert (tmp_path / items[0].name).is_file()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_scores_of_before_files_were_named_are_a_cache(
+    items: list[Item], tmp_path: Path, suffix: str
+) -> None:
+    path, reward = tmp_path / f"s.{suffix}", Red()
+    score_items(items[:5], {"red": reward}, tmp_path / "s.parquet")
+    old = pq.read_table(tmp_path / "s.parquet").drop_columns(["file"])
+    write = pq.write_table if suffix == "parquet" else arrow_csv.write_csv
+    write(old, path)
+    again = Red()
+    score_items(items[:3], {"red": again}, path)
+    assert not hasattr(again, "calls")
+    read = pq.read_table if suffix == "parquet" else arrow_csv.read_csv
+    names = [row["file"] or None for row in read(path).to_pylist()]
+    assert names == [*(item.name for item in items[:3]), None, None]

@@ -16,7 +16,7 @@ from pydantic import (
 from trainers.average import Average
 from trainers.data.settings import DataSettings
 from trainers.files import canonical_json, sha256_text
-from trainers.machine.execution import Precision
+from trainers.machine.precision import Precision
 from trainers.objectives import OBJECTIVES, Objective
 from trainers.optimizers import OPTIMIZERS, Optimizer
 from trainers.references import REFERENCES, ReferenceRule, Updating

@@ -3,13 +3,14 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.assets import specs_folder
 from trainers.errors import UserError
+from trainers.machine.precision import Precision
 from trainers.registry import explain
 
 _Frozen = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +49,7 @@ class Generate(BaseModel):
     height: int | None = Field(None, ge=16, multiple_of=16)
     width: int | None = Field(None, ge=16, multiple_of=16)
     """Pixels; None takes the size that the model was trained for."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Precision = "float32"
     """Precision of the models."""
     images_per_prompt: int = Field(1, ge=1)
     seed: int = 0
@@ -87,7 +88,7 @@ class Scoring(BaseModel):
     model_config = _Frozen
     device: str = "cpu"
     """A torch device."""
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    dtype: Precision | None = None
     """Precision of the models; None takes that of each card."""
     batch_size: int | None = Field(None, ge=1)
     """Images per forward pass; None takes what each reward suggests."""

@@ -1,10 +1,13 @@
 """Supervised fine-tuning on the preferred images."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from trainers.objectives.base import Objective, PairErrors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SFT(Objective):

@@ -19,7 +19,8 @@ from bench.stages.store import Store
 from bench.stages.train import TrainStage, train
 from trainers.core import CHECKPOINT, METRICS
 from trainers.errors import UserError
-from trainers.machine.processes import joined, share
+from trainers.machine.batches import split_batch
+from trainers.machine.processes import joined
 from trainers.machine.sharding import check_shardable, sharding_of
 from trainers.metrics import StepMetrics
 
@@ -234,10 +235,10 @@ def test_a_fault_of_the_run_is_the_fault_of_all(make: Make, store: Store, tmp_pa
 
 
 def test_batches_that_cannot_be_shared(make: Make) -> None:
-    assert (share(2048, 512, 16).rows, share(2048, 512, 16).parts) == (128, 32)
-    assert (share(48, 3, 2).rows, share(48, 3, 2).parts) == (24, 2)
+    assert (split_batch(2048, 512, 16).rows, split_batch(2048, 512, 16).parts) == (128, 32)
+    assert (split_batch(48, 3, 2).rows, split_batch(48, 3, 2).parts) == (24, 2)
     with pytest.raises(UserError, match="cannot be cut into 3 equal parts"):
-        share(8, 3, 1)
+        split_batch(8, 3, 1)
     with pytest.raises(UserError, match="choose a batch_size that 3 divides"):
         make(3)
 

@@ -171,8 +171,8 @@ class Protocol(Record):
         declared = self.statistics
         if declared.gain not in {None, *(c.name for c in self.comparisons)}:
             raise ValueError(f"the gain {declared.gain!r} is no comparison")
-        if declared.share is not None and declared.bound is not None:
-            raise ValueError("a bound of equivalence is a share or absolute, not both")
+        if declared.share is not None and (declared.bound is not None or declared.gain is None):
+            raise ValueError("a bound of equivalence is a share of a gain, or absolute, not both")
         return self
 
     def all_arms(self) -> tuple[Arm, ...]:

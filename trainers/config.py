@@ -15,6 +15,7 @@ from pydantic import (
 
 from trainers.average import Average
 from trainers.data.settings import DataSettings
+from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
 from trainers.machine.precision import Precision
 from trainers.objectives import OBJECTIVES, Objective
@@ -125,3 +126,25 @@ class TrainConfig(BaseModel):
     def run_id(self) -> str:
         """sha256 of the canonical JSON of every field that is part of the run's identity."""
         return sha256_text(canonical_json(self.model_dump(mode="json")))
+
+    def check_shardable(self) -> None:
+        """Refuse what FSDP cannot do exactly.
+
+        Raises:
+            UserError: With the setting to change.
+        """
+        exact = [repr(name) for name in OPTIMIZERS.names() if OPTIMIZERS.get(name).shardable]
+        faults = {
+            f"weights {self.weights.name!r}: an adapter is small, and needs no FSDP":
+                self.weights.adapter,
+            f"optimizer {self.optimizer.name!r}: only {' or '.join(exact)} treats each weight by "
+            "itself": not self.optimizer.shardable,
+            "precision 'float16': its overflows are found by each process alone; take 'bfloat16'":
+                self.precision == "float16",
+            "channels_last": self.channels_last,
+            "compile": self.compile,
+        }  # fmt: skip
+        if found := [fault for fault, there in faults.items() if there]:
+            raise UserError(
+                f"not with FSDP: {'; '.join(found)}: change that, or launch without FSDP"
+            )

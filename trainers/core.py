@@ -24,7 +24,7 @@ from trainers.machine.execution import (
     to_memory_format,
 )
 from trainers.machine.processes import ALONE, Processes
-from trainers.machine.sharding import check_shardable, full_tensor, gather_network
+from trainers.machine.sharding import full_tensor, gather_network
 from trainers.metrics import MetricsLog, NoLog, StepMetrics, StepStatistics
 from trainers.objectives import PairErrors
 from trainers.streams import Draws, Stream
@@ -68,7 +68,7 @@ class Trainer:
         self.device = processes.device
         self.split = split_batch(config.batch_size, config.accumulation, processes.count)
         if processes.sharding:
-            check_shardable(config)
+            config.check_shardable()
         self.policy, self.init = config.weights.start(self._load, config.seed)
         self.reference = config.reference.start(self.init)
         self.average = None if config.ema is None else config.ema.start(self.policy)

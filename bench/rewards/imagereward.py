@@ -10,8 +10,8 @@ from PIL import Image
 from bench.rewards.base import Card, Reward, Scores, check_lengths, miniature
 from bench.rewards.kit.pixels import RESIZE_FIRST, preprocess
 from bench.rewards.kit.text import encode, read_tokenizer
-from bench.rewards.kit.towers import CONFIG_FILE, MODEL_FILE, MODEL_FILES, TEXT_16, TOKENIZER_FILE
 from bench.rewards.kit.weights import Weights
+from bench.rewards.towers import CONFIG_FILE, MODEL_FILE, MODEL_FILES, TEXT_16, TOKENIZER_FILE
 from trainers.machine.precision import BYTES
 
 if TYPE_CHECKING:

@@ -12,9 +12,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from trainers.config import TrainConfig
 from trainers.errors import UserError
-from trainers.optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -77,27 +75,6 @@ def sharding_of(kind: str) -> Sharding | None:
 
 def _on(variable: str) -> bool:
     return os.environ.get(variable, "false").lower() == "true"
-
-
-def check_shardable(config: TrainConfig) -> None:
-    """Refuse what FSDP cannot do exactly.
-
-    Raises:
-        UserError: With the setting to change.
-    """
-    exact = [repr(name) for name in OPTIMIZERS.names() if OPTIMIZERS.get(name).shardable]
-    faults = {
-        f"weights {config.weights.name!r}: an adapter is small, and needs no FSDP":
-            config.weights.adapter,
-        f"optimizer {config.optimizer.name!r}: only {' or '.join(exact)} treats each weight by "
-        "itself": not config.optimizer.shardable,
-        "precision 'float16': its overflows are found by each process alone; take 'bfloat16'":
-            config.precision == "float16",
-        "channels_last": config.channels_last,
-        "compile": config.compile,
-    }  # fmt: skip
-    if found := [fault for fault, there in faults.items() if there]:
-        raise UserError(f"not with FSDP: {'; '.join(found)}: change that, or launch without FSDP")
 
 
 def full_tensor(tensor: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from trainers.core import CHECKPOINT, METRICS
 from trainers.errors import UserError
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import joined
-from trainers.machine.sharding import check_shardable, sharding_of
+from trainers.machine.sharding import sharding_of
 from trainers.metrics import StepMetrics
 
 GATED = {"name": "hard-copy", "tau": 1, "subset": 4, "delta": 0.0015}
@@ -291,6 +291,6 @@ def test_accelerate_does_not_decide_the_precision(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_what_fsdp_cannot_do(make: Make, changes: dict[str, Any], message: str) -> None:
-    check_shardable(make(1).config)
+    make(1).config.check_shardable()
     with pytest.raises(UserError, match=message):
-        check_shardable(make(1, **changes).config)
+        make(1, **changes).config.check_shardable()

@@ -104,6 +104,20 @@ def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
     )  # fmt: skip
 
 
+def differences(scores: pd.DataFrame, protocol: Protocol) -> list[Array | None]:
+    """Differences ``[S, P]`` of every comparison on the primary reward; None of too little."""
+    return _family(_cubes(scores, protocol), protocol, protocol.primary)[1]
+
+
+def _family(
+    cubes: dict[str, dict[str, Array]], protocol: Protocol, reward: str
+) -> tuple[list[tuple[Array, Array]], list[Array | None]]:
+    """Both sides of every comparison on a reward, and their differences."""
+    sides = [_sides(cubes[reward], c.on, c.off, protocol, reward) for c in protocol.comparisons]
+    found = [stats.paired_differences(high, low) for high, low in sides]
+    return sides, [d if _complete(d) else None for d in found]
+
+
 def _cubes(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
     """Scores ``[S, P, K]`` by reward and arm, NaN where one is missing."""
     arms, images = protocol.all_arms(), protocol.images.per_prompt
@@ -161,12 +175,7 @@ def _findings(cubes: dict[str, dict[str, Array]], protocol: Protocol) -> tuple[F
     declared, primary = protocol.statistics, protocol.primary
     names = [comparison.name for comparison in protocol.comparisons]
     gain = None if declared.gain is None else names.index(declared.gain)
-    by_reward: dict[str, tuple[list[tuple[Array, Array]], list[Array | None]]] = {}
-    for reward in cubes:
-        sides = [_sides(cubes[reward], c.on, c.off, protocol, reward)
-                 for c in protocol.comparisons]  # fmt: skip
-        family = [stats.paired_differences(high, low) for high, low in sides]
-        by_reward[reward] = (sides, [d if _complete(d) else None for d in family])
+    by_reward = {reward: _family(cubes, protocol, reward) for reward in cubes}
     sides, judged_on = by_reward[primary]
     said = stats.judge(
         judged_on,

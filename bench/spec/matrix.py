@@ -6,7 +6,7 @@ from itertools import chain, combinations
 
 from pydantic import ValidationError
 
-from bench.spec.model import Difference, Interaction, Overrides, Spec, override
+from bench.spec.model import Interaction, Overrides, Spec, override
 from trainers.config import TrainConfig
 from trainers.errors import UserError
 from trainers.registry import explain
@@ -188,10 +188,7 @@ def _declared(spec: Spec, arms: set[str]) -> list[Comparison]:
     """
     found = list(_comparisons(spec))
     for further in spec.comparisons:
-        if isinstance(further, Difference):
-            made = _difference(further.on, further.off, f"does {further.on} beat {further.off}?")
-        else:
-            made = _interaction(spec, further)
+        made = _read(further) if isinstance(further, str) else _interaction(spec, further)
         where = f"spec {spec.name!r}: comparison {made.name!r}"
         if unknown := sorted({*made.on, *made.off} - arms - {BASE}):
             raise UserError(
@@ -202,6 +199,12 @@ def _declared(spec: Spec, arms: set[str]) -> list[Comparison]:
             raise UserError(f"{where} is in the family already: remove it")
         found.append(made)
     return found
+
+
+def _read(text: str) -> Comparison:
+    """``DPO+A - SFT``."""
+    on, _, off = text.partition(" - ")
+    return _difference(on, off, f"does {on} beat {off}?")
 
 
 def _interaction(spec: Spec, asked: Interaction) -> Comparison:

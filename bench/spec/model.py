@@ -115,14 +115,6 @@ class Equivalence(BaseModel):
         return self
 
 
-class Difference(BaseModel):
-    """A further comparison: one arm against another."""
-
-    model_config = _Frozen
-    on: str
-    off: str
-
-
 class Interaction(BaseModel):
     """A further comparison: what the first component does with the second on, less without it."""
 
@@ -179,9 +171,9 @@ class Spec(BaseModel):
     """Arms with all components off, by name: what each changes in ``train``."""
     components: dict[str, Component] = {}
     controls: dict[str, Control] = {}
-    comparisons: tuple[Difference | Interaction, ...] = ()
+    comparisons: tuple[str | Interaction, ...] = ()
     """Further ones of the declared family, after those that objectives, components and controls
-    make."""
+    make; one arm against another is written ``DPO+A - SFT``."""
     seeds: tuple[int, ...] = Field(min_length=1)
     generate: Generate = Generate()
     prompts: str

@@ -97,7 +97,7 @@ def test_a_component_that_an_objective_makes_no_use_of_is_no_other_run(
 
 def test_further_comparisons_are_of_the_family(tiny: dict[str, Any]) -> None:
     tiny["comparisons"] = [
-        {"on": "DPO+A", "off": "base"},
+        "DPO+A - base",
         {"interaction": ["A", "B"], "of": "DPO"},
     ]
     *_, difference, interaction = matrix(tiny).comparisons
@@ -112,13 +112,14 @@ def test_further_comparisons_are_of_the_family(tiny: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"on": "DPO+C", "off": "DPO"}, r"'DPO\+C - DPO' names an unknown arm 'DPO\+C'"),
-        ({"on": "DPO+A", "off": "DPO"}, r"'DPO\+A - DPO' is in the family already"),
+        ("DPO+C - DPO", r"'DPO\+C - DPO' names an unknown arm 'DPO\+C'"),
+        ("DPO+A - DPO", r"'DPO\+A - DPO' is in the family already"),
         ({"interaction": ["A", "C"], "of": "DPO"}, "'A x C in DPO' names an unknown arm"),
+        ("DPO+A", "'DPO\\+A - ' names an unknown arm ''"),
     ],
 )
 def test_a_further_comparison_must_be_one(
-    tiny: dict[str, Any], change: dict[str, Any], told: str
+    tiny: dict[str, Any], change: str | dict[str, Any], told: str
 ) -> None:
     tiny["comparisons"] = [change]
     with pytest.raises(UserError, match=told):

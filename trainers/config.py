@@ -17,7 +17,7 @@ from trainers.average import Average
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
-from trainers.machine.precision import Precision
+from trainers.machine.precision import Matmul, Precision
 from trainers.objectives import OBJECTIVES, Objective
 from trainers.optimizers import OPTIMIZERS, Optimizer
 from trainers.references import REFERENCES, ReferenceRule, Updating
@@ -84,6 +84,8 @@ class TrainConfig(BaseModel):
     caption_dropout: float = Field(0.0, ge=0, lt=1)
     precision: Precision = "float32"
     """What forwards compute in; trained weights and errors are float32 throughout."""
+    matmul: Matmul = "float32"
+    """How a GPU multiplies float32 values, the divergence of the gate included."""
     channels_last: bool = False
     """Lay images out with the channels last. Other kernels, other roundings: part of the run."""
     compile: bool = False

@@ -20,6 +20,7 @@ from trainers.machine.execution import (
     configure_network,
     enable_gradient_checkpointing,
     grad_scaler,
+    set_matmul,
     to_device,
     to_memory_format,
 )
@@ -216,6 +217,7 @@ class Trainer:
 
     def _errors(self, network: nn.Module, batch: _Batch) -> Tensor:
         """Mean over C, H, W of the squared error of each sample, in float32."""
+        set_matmul(self.config.matmul)  # Here, since encoding in the loop is always in float32.
         noisy = to_memory_format(batch.noisy, self.config.channels_last)
         with autocast(self.config.precision, self.device):
             prediction = self.backbone.predict(network, noisy, batch.timesteps, batch.condition)

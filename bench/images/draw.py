@@ -10,6 +10,7 @@ from PIL import Image
 from bench.images.samplers import SAMPLERS, fitting
 from bench.spec.model import Generate
 from trainers.backbones import BACKBONES
+from trainers.machine.execution import set_matmul
 from trainers.machine.precision import Precision
 from trainers.seeds import derive
 
@@ -54,6 +55,7 @@ def draw(
         keys: What each image takes its noise from.
         settings: Steps, guidance, eta, size and seed.
     """
+    set_matmul(settings.matmul)
     eta = {"eta": settings.eta} if SAMPLERS[settings.sampler].takes_eta else {}
     images: list[Image.Image] = pipeline(
         list(prompts),

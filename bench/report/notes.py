@@ -110,7 +110,7 @@ def footer(protocol: Protocol) -> Iterator[str]:
     yield (
         f"{len(p.ids)} prompts of {p.name} ({p.split} split, sha256 {p.sha256[:12]}{left}), "
         f"{i.per_prompt} image(s) each: {i.sampler}, {i.steps} steps, guidance {i.guidance:g}, "
-        f"eta {i.eta:g}, seed {i.seed}, {i.dtype}."
+        f"eta {i.eta:g}, seed {i.seed}, {i.dtype}{', TF32' if i.matmul == 'tf32' else ''}."
     )
     yield (
         f"{pairs.kept} training pairs ({pairs.ties} ties dropped); training seeds "

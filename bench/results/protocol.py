@@ -76,6 +76,8 @@ class Images(Record):
     """Base seed of the noise."""
     dtype: str
     """Precision of the models."""
+    matmul: str
+    """How a GPU multiplied float32 values: ``float32`` or ``tf32``."""
 
 
 class Mark(Record):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bench.assets import specs_folder
 from trainers.errors import UserError
-from trainers.machine.precision import Precision
+from trainers.machine.precision import Matmul, Precision
 from trainers.registry import explain
 
 _Frozen = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +51,8 @@ class Generate(BaseModel):
     """Pixels; None takes the size that the model was trained for."""
     dtype: Precision = "float32"
     """Precision of the models."""
+    matmul: Matmul = "float32"
+    """How a GPU multiplies float32 values."""
     images_per_prompt: int = Field(1, ge=1)
     seed: int = 0
     batch_size: int = Field(25, ge=1)
@@ -90,6 +92,8 @@ class Scoring(BaseModel):
     """A torch device."""
     dtype: Precision | None = None
     """Precision of the models; None takes that of each card."""
+    matmul: Matmul = "float32"
+    """How a GPU multiplies float32 values; part of a signature unless it is ``float32``."""
     batch_size: int | None = Field(None, ge=1)
     """Images per forward pass; None takes what each reward suggests."""
     weights: dict[str, str] = {}

@@ -59,6 +59,7 @@ PROTOCOL: dict[str, Any] = {
     "images": {
         "per_prompt": 1, "sampler": "ddim", "steps": 12, "guidance": 7.5, "eta": 0.0,
         "height": None, "width": None, "seed": 3, "dtype": "float32",
+        "matmul": "float32",
     },
     "rewards": (
         {"name": "truth", "direction": "higher", "signature": "truth|1"},

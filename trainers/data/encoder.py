@@ -11,6 +11,7 @@ from trainers.backbones import Backbone
 from trainers.data.preprocess import Geometry, Pixels, draw_augmentation, geometry, image_size
 from trainers.data.settings import DataSettings
 from trainers.files import canonical_json
+from trainers.machine.execution import set_matmul
 from trainers.machine.precision import torch_dtype
 
 
@@ -26,12 +27,14 @@ class Encoder:
 
     def encode_images(self, arrays: Sequence[Pixels]) -> dict[str, Tensor]:
         """``mean`` and ``std`` of images of one size, in the precision of the settings."""
+        set_matmul("float32")  # Encodings are kept for all runs, whatever these multiply in.
         stacked = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
         mean, std = self.backbone.encode_images(stacked.float() / 127.5 - 1)
         return {"mean": mean.to(self._dtype).cpu(), "std": std.to(self._dtype).cpu()}
 
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Encodings of prompts, made and given in the precision of the settings."""
+        set_matmul("float32")
         condition = self.backbone.encode_prompts(prompts, self.settings.precision)
         return {name: values.to(self._dtype).cpu() for name, values in condition.items()}
 

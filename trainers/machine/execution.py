@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.errors import UserError
-from trainers.machine.precision import Precision, torch_dtype
+from trainers.machine.precision import Matmul, Precision, torch_dtype
 
 
 def autocast(precision: Precision, device: str) -> AbstractContextManager[object]:
@@ -18,6 +18,18 @@ def autocast(precision: Precision, device: str) -> AbstractContextManager[object
     if precision == "float32":
         return nullcontext()
     return torch.autocast(torch.device(device).type, torch_dtype(precision))
+
+
+def set_matmul(matmul: Matmul) -> None:
+    """Say how this process multiplies float32 values on a GPU; on a CPU it is always float32.
+
+    For matrices and convolutions alike, whatever was said before. cuDNN is held to deterministic
+    algorithms, chosen by rule and not by a race.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = matmul == "tf32"
+    torch.backends.cudnn.allow_tf32 = matmul == "tf32"
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 def grad_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:

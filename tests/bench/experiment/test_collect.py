@@ -65,7 +65,17 @@ def test_the_protocol_is_that_of_the_spec(experiment: Experiment) -> None:
     images = protocol.images.model_dump()
     assert images.pop("per_prompt") == spec.generate.images_per_prompt
     assert images == spec.generate.model_dump(
-        include={"sampler", "steps", "guidance", "eta", "height", "width", "seed", "dtype"}
+        include={
+            "sampler",
+            "steps",
+            "guidance",
+            "eta",
+            "height",
+            "width",
+            "seed",
+            "dtype",
+            "matmul",
+        }
     )
     assert protocol.rewards[0].signature == experiment.cards["oracle"]["signature"]
     assert (protocol.pairs.data, protocol.pairs.kept) == (spec.data, experiment.pairs)

@@ -16,7 +16,7 @@ from trainers.config import TrainConfig
 from trainers.core import CHECKPOINT, METRICS, Trainer
 from trainers.data.pairs import Pairs
 from trainers.errors import UserError
-from trainers.machine.execution import enable_gradient_checkpointing
+from trainers.machine.execution import enable_gradient_checkpointing, set_matmul
 from trainers.metrics import StepMetrics
 
 Configure = Callable[..., TrainConfig]
@@ -268,3 +268,21 @@ def test_the_average_is_the_result_unless_told_otherwise(start: Start, tmp_path:
     assert outcome["none"] == outcome["policy"]
     assert outcome["none"][METRICS] == outcome["average"][METRICS]
     assert outcome["none"] != outcome["average"]
+
+
+def flags() -> tuple[bool, bool, bool, bool]:
+    cudnn = torch.backends.cudnn
+    return (
+        torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic,
+        cudnn.benchmark,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("matmul", ["float32", "tf32"])
+def test_a_step_says_how_float32_is_multiplied(matmul: str, start: Start) -> None:
+    """Whatever torch's default is, TF32 for convolutions, or a run before this one said."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = matmul != "tf32"
+    start(matmul=matmul).advance()
+    assert flags() == (matmul == "tf32", matmul == "tf32", True, False)
+    set_matmul("float32")
+    assert flags() == (False, False, True, False)

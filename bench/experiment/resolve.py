@@ -10,7 +10,7 @@ from trainers.data.select import Selected, select
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.files import canonical_json
-from trainers.machine.processes import share
+from trainers.machine.batches import split_batch
 
 
 class Runs:
@@ -55,7 +55,7 @@ class Runs:
                 processes.
         """
         config, training = arm.configs[seed], self.spec.training
-        share(config.batch_size, config.accumulation, training.processes)
+        split_batch(config.batch_size, config.accumulation, training.processes)
         label = f"training {arm.name} seed {seed}"
         return TrainStage(label, config, self.base, self._pairs(config.data), training)
 

@@ -20,7 +20,8 @@ from trainers.config import TrainConfig
 from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
 from trainers.files import sha256_file, tree_hashes, write_text
-from trainers.machine.processes import is_main, launched, share
+from trainers.machine.batches import split_batch
+from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
 
 
@@ -68,7 +69,7 @@ def train_arm(
 
 def announce(config: TrainConfig, processes: int) -> Iterator[str]:
     """What is often left implicit: how a batch is shared, the rate that is applied, and beta."""
-    own, rule = share(config.batch_size, config.accumulation, processes), config.optimizer
+    own, rule = split_batch(config.batch_size, config.accumulation, processes), config.optimizer
     yield (
         f"batch: {config.batch_size} pairs a step = {processes} process(es) x {own.parts} part(s) "
         f"x {own.rows // own.parts} pairs"

@@ -11,6 +11,7 @@ from bench.images.folder import Key
 from bench.images.samplers import SAMPLERS, fitting
 from bench.spec.model import Generate
 from trainers.backbones import BACKBONES
+from trainers.machine.precision import Precision
 from trainers.seeds import derive
 
 
@@ -24,7 +25,7 @@ def load_pipeline(
     network: Path | None,
     sampler: str,
     backbone: str = "stable-diffusion",
-    dtype: str = "float32",
+    dtype: Precision = "float32",
     device: str = "cpu",
 ) -> Any:
     """The pipeline of a base model, with a trained network in its place if one is given.
@@ -34,7 +35,7 @@ def load_pipeline(
     """
     chosen = fitting(sampler, backbone)
     model = BACKBONES.get(backbone)(base, device)
-    pipeline = model.load_pipeline(network, getattr(torch, dtype))
+    pipeline = model.load_pipeline(network, dtype)
     pipeline.scheduler = chosen.of(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

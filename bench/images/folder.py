@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from trainers.errors import UserError
-from trainers.files import locked, sha256_file, write_atomically, write_text
+from trainers.files import inside, locked, sha256_file, write_atomically, write_text
 from trainers.seeds import derive
 
 INDEX = "images.jsonl"
@@ -38,15 +38,13 @@ def read_index(folder: Path) -> list[dict[str, Any]]:
     rows = _rows(folder)
     for row in rows:
         name = str(row["file"])
-        # Names are data: they must not lead anywhere else.
-        if Path(name).name != name or not (folder / name).is_file():
+        path = inside(folder, name)
+        if path is None or Path(name).name != name or not path.is_file():
             raise UserError(
                 f"{folder / INDEX}: expected the name of a file beside it, got {name!r}"
             )
-        if sha256_file(folder / name) != row["sha256"]:
-            raise UserError(
-                f"{folder / name} is not the image that {INDEX} records: make the images again"
-            )
+        if sha256_file(path) != row["sha256"]:
+            raise UserError(f"{path} is not the image that {INDEX} records: make the images again")
     return rows
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from bench.pairs.kept import KeptScores, Two, score_key
 from bench.rewards.base import Reward
-from trainers.data.prepare import ERRORS
+from trainers.data.preprocess import ERRORS
 from trainers.data.sources import BadPair, Rows, Source
 from trainers.errors import UserError
 from trainers.files import write_atomically

@@ -15,6 +15,7 @@ from bench.rewards.kit.shared import Shared
 from bench.rewards.kit.weights import Found, Weights, find
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
+from trainers.machine.precision import BYTES
 from trainers.registry import code_identity
 
 Scores = NDArray[np.float32]
@@ -59,8 +60,6 @@ class Card(BaseModel):
 
 _DESCRIPTION = {"range", "parameters", "trained_on", "licence"}
 """Fields of a card that decide no score."""
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Bytes of a parameter, by dtype."""
 
 
 def miniature(

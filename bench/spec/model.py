@@ -3,13 +3,14 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.assets import specs_folder
 from trainers.errors import UserError
+from trainers.machine.precision import Precision
 from trainers.registry import explain
 
 _Frozen = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +49,7 @@ class Generate(BaseModel):
     height: int | None = Field(None, ge=16, multiple_of=16)
     width: int | None = Field(None, ge=16, multiple_of=16)
     """Pixels; None takes the size that the model was trained for."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Precision = "float32"
     """Precision of the models."""
     images_per_prompt: int = Field(1, ge=1)
     seed: int = 0
@@ -87,7 +88,7 @@ class Scoring(BaseModel):
     model_config = _Frozen
     device: str = "cpu"
     """A torch device."""
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    dtype: Precision | None = None
     """Precision of the models; None takes that of each card."""
     batch_size: int | None = Field(None, ge=1)
     """Images per forward pass; None takes what each reward suggests."""
@@ -95,14 +96,49 @@ class Scoring(BaseModel):
     """Where a reward's files lie, by its name: a folder, or ``owner/name@revision`` on the Hub."""
 
 
+class Equivalence(BaseModel):
+    """The bound within which a difference counts as none: a share of a gain, or absolute."""
+
+    model_config = _Frozen
+    share: float | None = Field(None, gt=0, lt=1)
+    """Of the gain ``of``, which must itself be established."""
+    of: str | None = None
+    """A comparison of the family, e.g. ``DPO - base``; None for the first objective's with the base
+    model."""
+    bound: float | None = Field(None, gt=0)
+    """In units of the primary metric."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "Equivalence":
+        if (self.share is None) == (self.bound is None) or (self.of and self.bound is not None):
+            raise ValueError("give a share (and 'of', whose gain it is a share of), or a bound")
+        return self
+
+
+class Difference(BaseModel):
+    """A further comparison: one arm against another."""
+
+    model_config = _Frozen
+    on: str
+    off: str
+
+
+class Interaction(BaseModel):
+    """A further comparison: what the first component does with the second on, less without it."""
+
+    model_config = _Frozen
+    interaction: tuple[str, str]
+    of: str
+    """The objective."""
+
+
 class Statistics(BaseModel):
     """The analysis that was declared beforehand."""
 
     model_config = _Frozen
     alpha: float = Field(0.05, gt=0, lt=0.5)
-    delta0: float | None = Field(None, gt=0)
-    """Smallest effect of interest in units of the primary metric; None takes the noise floor of
-    the A/A control."""
+    equivalence: Equivalence = Equivalence(share=0.2)
+    """What differences count as none."""
     tie: float = Field(0.0, ge=0)
     """Scores closer than this are a tie."""
     control_pairs: int = Field(3, ge=2)
@@ -143,6 +179,9 @@ class Spec(BaseModel):
     """Arms with all components off, by name: what each changes in ``train``."""
     components: dict[str, Component] = {}
     controls: dict[str, Control] = {}
+    comparisons: tuple[Difference | Interaction, ...] = ()
+    """Further ones of the declared family, after those that objectives, components and controls
+    make."""
     seeds: tuple[int, ...] = Field(min_length=1)
     generate: Generate = Generate()
     prompts: str

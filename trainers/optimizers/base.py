@@ -1,15 +1,18 @@
 """What every optimiser has: a learning rate along the run, and a bound on the gradient."""
 
+from __future__ import annotations
+
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import nn
 
 from trainers.registry import Settings
+
+if TYPE_CHECKING:
+    from torch import nn, optim
 
 
 class Optimizer(Settings, ABC):
@@ -27,7 +30,7 @@ class Optimizer(Settings, ABC):
     weight_decay: float = Field(1e-2, ge=0)
 
     @abstractmethod
-    def start(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def start(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         """The optimiser at step 0; all its state is in its ``state_dict``.
 
         Raises:

@@ -52,11 +52,11 @@ def weights(folder: Path) -> list[str]:
 def everything(backbone: Backbone) -> dict[str, Tensor]:
     """What the weights of all parts decide."""
     pixels = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
-    told = backbone.encode_prompts(["owl"])
+    condition = backbone.encode_prompts(["owl"])
     moments = backbone.encode_images(pixels)
     network = backbone.load_network()
     assert {p.dtype for p in network.parameters()} == {torch.float32}
-    return {**told, **moments._asdict(), **network.state_dict()}
+    return {**condition, **moments._asdict(), **network.state_dict()}
 
 
 def picture(folder: Path, name: str) -> Any:

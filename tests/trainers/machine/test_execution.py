@@ -16,7 +16,7 @@ from trainers.config import TrainConfig
 from trainers.core import CHECKPOINT, METRICS, Trainer
 from trainers.data.pairs import Pairs
 from trainers.errors import UserError
-from trainers.machine.execution import recompute
+from trainers.machine.execution import enable_gradient_checkpointing
 from trainers.metrics import StepMetrics
 
 Configure = Callable[..., TrainConfig]
@@ -37,8 +37,8 @@ def predictions(backbone: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> l
     seen: list[Tensor] = []
     predict = backbone.predict
 
-    def spy(network: nn.Module, noisy: Tensor, timesteps: Tensor, told: Condition) -> Tensor:
-        seen.append(predict(network, noisy, timesteps, told))
+    def spy(network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        seen.append(predict(network, noisy, timesteps, condition))
         return seen[-1]
 
     monkeypatch.setattr(backbone, "predict", spy)
@@ -86,7 +86,7 @@ def test_recomputing_changes_no_bit(
 def test_a_network_that_cannot_recompute() -> None:
     """It says which."""
     with pytest.raises(UserError, match="gradient_checkpointing: Linear cannot recompute"):
-        recompute(nn.Linear(1, 1))
+        enable_gradient_checkpointing(nn.Linear(1, 1))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -21,7 +21,7 @@ from trainers.config import TrainConfig
 from trainers.core import METRICS, Trainer
 from trainers.data.pairs import Pairs
 from trainers.errors import UserError
-from trainers.weights.lora import Adapted
+from trainers.weights.adapter import Adapted
 
 Configure = Callable[..., TrainConfig]
 Start = Callable[..., Trainer]

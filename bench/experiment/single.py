@@ -5,14 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.assets import folder_sha256, model_folder
+from bench.assets import model_folder
 from bench.experiment.devices import check_devices
 from bench.experiment.resolve import Runs
 from bench.images.samplers import fitting
 from bench.spec.model import Generate, Overrides, load_spec, override, parse_spec
 from bench.spec.prompts import load_prompts
-from bench.stages.base import identify
-from bench.stages.generate import GenerateStage, images_key, write_images
+from bench.stages.generate import pool_identity, write_images
 from bench.stages.store import Store
 from bench.stages.train import train
 from trainers.backbones import BACKBONES
@@ -20,7 +19,7 @@ from trainers.backbones.base import ADAPTER_FILE
 from trainers.config import TrainConfig
 from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
-from trainers.files import canonical_json, sha256_file, sha256_text, write_text
+from trainers.files import sha256_file, tree_hashes, write_text
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
@@ -94,19 +93,19 @@ def generate_images(
     console: Console,
     backbone: str = "stable-diffusion",
 ) -> None:
-    """Make the images of a prompt set.
+    """Make the images of a prompt set that are not in ``out`` yet, and leave there what is.
 
     Raises:
         UserError: If a folder or the prompts are missing, ``out`` holds other images, or the
             backbone is unknown or has other samplers.
     """
     folder = model_folder(base)
-    trained = None if network is None else _trained(network, BACKBONES.get(backbone).network_part)
+    model = BACKBONES.get(backbone)
+    trained = {} if network is None else _trained(network, model.network_part)
     texts = [prompt for _, prompt in load_prompts(prompts, limit).items]
     fitting(settings.sampler, backbone)
-    key = images_key(settings, texts, backbone, folder_sha256(folder))
-    images = identify(GenerateStage.kind, key, [])
-    identity, mark = sha256_text(canonical_json([images, trained])), out / ".identity"
+    identity = pool_identity(settings, backbone, model(folder).sha256(), trained)
+    mark = out / ".identity"
     if mark.is_file() and mark.read_text() != identity:
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
     write_text(mark, identity)
@@ -117,12 +116,12 @@ def generate_images(
     )  # fmt: skip
 
 
-def _trained(network: Path, part: str) -> str:
-    """sha256 of the network or adapter in the folder of a run."""
+def _trained(network: Path, part: str) -> dict[str, str]:
+    """sha256 of the files of the network, or of the adapter, in the folder of a run."""
     if (network / part).is_dir():
-        return folder_sha256(network / part)
+        return {f"{part}/{name}": sha for name, sha in tree_hashes(network / part).items()}
     if (network / ADAPTER_FILE).is_file():
-        return sha256_file(network / ADAPTER_FILE)
+        return {ADAPTER_FILE: sha256_file(network / ADAPTER_FILE)}
     raise UserError(
         f"expected a folder with a trained {part!r} in it, or {ADAPTER_FILE}, got {network}"
     )

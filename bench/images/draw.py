@@ -7,15 +7,13 @@ from typing import Any
 import torch
 from PIL import Image
 
+from bench.images.folder import Key
 from bench.images.samplers import SAMPLERS, fitting
 from bench.spec.model import Generate
 from trainers.backbones import BACKBONES
 from trainers.machine.execution import set_matmul
 from trainers.machine.precision import Precision
 from trainers.seeds import derive
-
-Key = tuple[str, int]
-"""What the noise of an image depends on, beside the seed: a text and a number."""
 
 
 def image_generator(seed: int, prompt: str, index: int) -> torch.Generator:

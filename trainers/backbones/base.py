@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from trainers.errors import UserError
+from trainers.files import canonical_json, sha256_file, sha256_text
 from trainers.machine.precision import Precision
 
 if TYPE_CHECKING:
@@ -86,6 +87,15 @@ class Backbone(ABC):
             UserError: If it is neither there nor known, or such models cannot be estimated.
         """
         raise UserError(f"backbone {cls.name!r} does not say what its models are made of")
+
+    @abstractmethod
+    def files(self) -> dict[str, Path]:
+        """The files that the model is read from, by their POSIX paths within its folder."""
+
+    def sha256(self) -> str:
+        """Identity of the model: one hash over the names and bytes of its files."""
+        hashes = {name: sha256_file(path) for name, path in self.files().items()}
+        return sha256_text(canonical_json(hashes))
 
     @abstractmethod
     def load_network(self) -> nn.Module:

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from trainers.backbones.base import ADAPTER_FILE, Backbone, Moments, Skeleton
-from trainers.backbones.folders import build_part, load_part, save_part, variant
+from trainers.backbones.folders import build_part, load_part, save_part, variant, weight_files
 from trainers.errors import UserError
 from trainers.machine.precision import Precision, torch_dtype
+
+TOKENIZER_SUFFIXES = (".json", ".txt", ".model")
+"""Of the files that a tokenizer is read from: settings, vocabulary, merges, sentencepiece."""
 
 
 class LatentModel(Backbone):
@@ -45,6 +48,17 @@ class LatentModel(Backbone):
         self._encoders = {p: k for p, k in self.encoders.items() if (folder / p).is_dir()}
         for part in (self.network_part, *self._encoders):
             variant(folder / part)
+
+    def files(self) -> dict[str, Path]:
+        """See the base class; what else lies in the folder is not read, and may change."""
+        found = [self.folder / "model_index.json", self.folder / "scheduler/scheduler_config.json"]
+        for part in (self.network_part, *self._encoders):
+            found += [self.folder / part / "config.json", *weight_files(self.folder / part)]
+        for part in self._encoders:
+            if part.startswith("text_encoder"):
+                texts = self.folder / part.replace("text_encoder", "tokenizer")
+                found += [path for path in texts.glob("*") if path.suffix in TOKENIZER_SUFFIXES]
+        return {path.relative_to(self.folder).as_posix(): path for path in found if path.is_file()}
 
     @classmethod
     def skeleton(cls, base: str, folder: Path | None) -> Skeleton:

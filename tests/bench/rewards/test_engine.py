@@ -284,3 +284,25 @@ def test_scores_of_before_files_were_named_are_a_cache(
     read = pq.read_table if suffix == "parquet" else arrow_csv.read_csv
     names = [row["file"] or None for row in read(path).to_pylist()]
     assert names == [*(item.name for item in items[:3]), None, None]
+
+
+def test_what_another_process_writes_meanwhile_stays(items: list[Item], tmp_path: Path) -> None:
+    path, others = tmp_path / "s.parquet", items[3:6]
+
+    def meanwhile(name: str, count: int) -> None:
+        score_items(others, {"red": Red()}, path)
+
+    score_items(items[:3], {"red": Red()}, path, None, meanwhile)
+    assert column(path, "red") == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_bit_that_changed_on_the_disk_is_no_score(items: list[Item], tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    score_items(items, {"red": Red()}, path)
+    scores = pq.ParquetFile(path).metadata.row_group(0).column(5)
+    data = bytearray(path.read_bytes())
+    start = scores.dictionary_page_offset or scores.data_page_offset
+    data[start + scores.total_compressed_size - 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="expected scores that this command has written, got"):
+        score_items(items, {"red": Red()}, path)

@@ -1,6 +1,7 @@
 """Scores of images by several rewards, in one file that is also the cache of the job."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pyarrow import csv
 
 from bench.images.read import Item
 from bench.rewards import REWARDS
-from bench.rewards.base import Reward
+from bench.rewards.base import Reward, Scores
 from bench.rewards.kit.shared import Shared
 from bench.spec.model import Scoring
 from trainers.errors import UserError
@@ -92,7 +93,18 @@ def make_reward(name: str, settings: Scoring, shared: Shared) -> Reward:
     )
     if settings.batch_size is not None:
         reward.batch_size = settings.batch_size
+    reward.matmul = settings.matmul
     return reward
+
+
+def run(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+    """Scores ``float32[n]`` of image ``i`` against prompt ``i``, multiplied as the reward says."""
+    reward.load()
+    if "torch" in sys.modules:  # A rule loads none.
+        from trainers.machine.execution import set_matmul
+
+        set_matmul(reward.matmul)
+    return reward.score(images, prompts)
 
 
 def score_items(
@@ -183,8 +195,8 @@ def _score_chunk(job: Scored, chunk: Sequence[Item], group: Mapping[str, Reward]
         if not todo:
             continue
         with job.guard(name):
-            reward.load()
-            values = reward.score(
+            values = run(
+                reward,
                 [images[item.sha256] for item in todo.values()],
                 [item.prompt for item in todo.values()],
             )

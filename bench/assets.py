@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainers.errors import UserError
-from trainers.files import canonical_json, sha256_text, tree_hashes, write_text
+from trainers.files import tree_hashes, write_text
 
 if TYPE_CHECKING:
     from trainers.data.sources import Source
@@ -70,11 +70,6 @@ def _find(source: str, shipped: dict[str, Path], kind: str, what: str) -> Path:
     if source in shipped:
         raise UserError(f"{kind} {source!r} is missing from this installation: install it again")
     raise UserError(f"no {kind} {source!r}: give the path of {what}, or {', '.join(shipped)}")
-
-
-def folder_sha256(folder: Path) -> str:
-    """One hash over the names and bytes of every file below a folder."""
-    return sha256_text(canonical_json(tree_hashes(folder)))
 
 
 SUMS = "SHA256SUMS"

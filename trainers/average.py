@@ -1,11 +1,20 @@
-"""The moving average of the policy."""
+"""Moving averages of networks."""
+
+from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def mix_in(average: nn.Module, network: nn.Module, share: float) -> None:
+    """``average <- share * network + (1 - share) * average``, in place, without gradient."""
+    for kept, new in zip(average.parameters(), network.parameters(), strict=True):
+        kept.detach().lerp_(new.detach(), share)
 
 
 class Average(BaseModel):
@@ -33,11 +42,8 @@ class Average(BaseModel):
         """Decay of the 1-based ``update``."""
         return min(self.decay, (1 + update) / (10 + update)) if self.warmup else self.decay
 
-    @torch.no_grad()
     def after_step(self, step: int, average: nn.Module, policy: nn.Module) -> None:
         """Update ``average`` in place after optimiser step ``step``, counted from 1."""
         update, rest = divmod(step, self.every)
-        if rest:
-            return
-        for kept, new in zip(average.parameters(), policy.parameters(), strict=True):
-            kept.lerp_(new, 1 - self.decay_at(update))
+        if not rest:
+            mix_in(average, policy, 1 - self.decay_at(update))

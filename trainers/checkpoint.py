@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainers.files import write_atomically
-from trainers.machine.sharding import like, take_apart, whole
+from trainers.machine.sharding import full_tensor, shard_like, shard_state_dict
 
 
 def save(
@@ -37,7 +37,7 @@ def save(
             (tensors if isinstance(value, Tensor) else plain)[f"optimizer/{index}/{slot}"] = value
     full: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        value = whole(tensor.detach())
+        value = full_tensor(tensor.detach())
         if path is not None:
             full[name] = value.cpu().contiguous().clone()
     if path is None:
@@ -74,13 +74,13 @@ def load(
     for name, module in modules.items():
         prefix = f"{name}/"
         saved = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        module.load_state_dict(take_apart(saved, module))
+        module.load_state_dict(shard_state_dict(saved, module))
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for key, value in (tensors | metadata["optimizer"]).items():
         if key.startswith("optimizer/"):
             _, number, slot = key.split("/")
             index = int(number)
-            own = like(value, weights[index]) if isinstance(value, Tensor) else value
+            own = shard_like(value, weights[index]) if isinstance(value, Tensor) else value
             slots.setdefault(index, {})[slot] = own
     optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
     state: dict[str, Any] = metadata["state"]

@@ -15,11 +15,13 @@ from pydantic import (
 
 from trainers.average import Average
 from trainers.data.settings import DataSettings
+from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
-from trainers.machine.execution import Precision
+from trainers.machine.precision import Matmul, Precision
 from trainers.objectives import OBJECTIVES, Objective
 from trainers.optimizers import OPTIMIZERS, Optimizer
 from trainers.references import REFERENCES, ReferenceRule, Updating
+from trainers.references.frozen import Frozen
 from trainers.registry import Registry, Settings, build
 from trainers.timesteps import LAWS, SCALES, RewardScale, TimestepLaw
 from trainers.weights import WEIGHTS, Weights
@@ -82,6 +84,8 @@ class TrainConfig(BaseModel):
     caption_dropout: float = Field(0.0, ge=0, lt=1)
     precision: Precision = "float32"
     """What forwards compute in; trained weights and errors are float32 throughout."""
+    matmul: Matmul = "float32"
+    """How a GPU multiplies float32 values, the divergence of the gate included."""
     channels_last: bool = False
     """Lay images out with the channels last. Other kernels, other roundings: part of the run."""
     compile: bool = False
@@ -98,6 +102,12 @@ class TrainConfig(BaseModel):
                 f"objective {self.objective.name!r} cannot learn from ties: set 'data.ties: drop'"
             )
         return self
+
+    @model_validator(mode="after")
+    def _unused_reference(self) -> "TrainConfig":
+        if self.objective.referenced or self.reference.name == Frozen.name:
+            return self
+        return self.model_copy(update={"reference": Frozen()})
 
     @model_validator(mode="after")
     def _frozen_weights_fit(self) -> "TrainConfig":
@@ -118,3 +128,25 @@ class TrainConfig(BaseModel):
     def run_id(self) -> str:
         """sha256 of the canonical JSON of every field that is part of the run's identity."""
         return sha256_text(canonical_json(self.model_dump(mode="json")))
+
+    def check_shardable(self) -> None:
+        """Refuse what FSDP cannot do exactly.
+
+        Raises:
+            UserError: With the setting to change.
+        """
+        exact = [repr(name) for name in OPTIMIZERS.names() if OPTIMIZERS.get(name).shardable]
+        faults = {
+            f"weights {self.weights.name!r}: an adapter is small, and needs no FSDP":
+                self.weights.adapter,
+            f"optimizer {self.optimizer.name!r}: only {' or '.join(exact)} treats each weight by "
+            "itself": not self.optimizer.shardable,
+            "precision 'float16': its overflows are found by each process alone; take 'bfloat16'":
+                self.precision == "float16",
+            "channels_last": self.channels_last,
+            "compile": self.compile,
+        }  # fmt: skip
+        if found := [fault for fault, there in faults.items() if there]:
+            raise UserError(
+                f"not with FSDP: {'; '.join(found)}: change that, or launch without FSDP"
+            )

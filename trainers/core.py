@@ -14,10 +14,19 @@ from trainers.backbones import Backbone, Condition
 from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import UserError
-from trainers.machine.execution import autocast, lay_out, move, new_scaler, prepare, recompute
-from trainers.machine.processes import ALONE, Processes, share
-from trainers.machine.sharding import check_shardable, put_together, whole
-from trainers.metrics import MetricsLog, NoLog, Seen, StepMetrics
+from trainers.machine.batches import split_batch
+from trainers.machine.execution import (
+    autocast,
+    configure_network,
+    enable_gradient_checkpointing,
+    grad_scaler,
+    set_matmul,
+    to_device,
+    to_memory_format,
+)
+from trainers.machine.processes import ALONE, Processes
+from trainers.machine.sharding import full_tensor, gather_network
+from trainers.metrics import MetricsLog, NoLog, StepMetrics, StepStatistics
 from trainers.objectives import PairErrors
 from trainers.record import CHECKPOINT, METRICS, write_record
 from trainers.streams import Draws, Stream
@@ -48,7 +57,7 @@ class Trainer:
         """Set a run up at step 0.
 
         Raises:
-            UserError: If the batch cannot be shared by the processes in equal parts, or a setting
+            UserError: If the batch cannot be split over the processes in equal parts, or a setting
                 does not fit the backbone or needs a package that is not installed.
         """
         self.config = config
@@ -56,15 +65,15 @@ class Trainer:
         self.data = data
         self.processes = processes
         self.device = processes.device
-        self.share = share(config.batch_size, config.accumulation, processes.count)
+        self.split = split_batch(config.batch_size, config.accumulation, processes.count)
         if processes.sharding:
-            check_shardable(config)
+            config.check_shardable()
         self.policy, self.init = config.weights.start(self._load, config.seed)
         self.reference = config.reference.start(self.init)
         self.average = None if config.ema is None else config.ema.start(self.policy)
-        self._prepare()
+        self._configure_networks()
         self.optimizer = config.optimizer.start(self.policy.parameters())
-        self.scaler = new_scaler(config.precision, self.device)
+        self.scaler = grad_scaler(config.precision, self.device)
         self.stream = Stream(config.seed, len(data), data.latent_shape)
         self.scale = config.timesteps.scale.factors(backbone.snr).to(self.device)
         self.step = 0
@@ -74,8 +83,8 @@ class Trainer:
         network = self.backbone.load_network()
         return network.cpu() if self.processes.sharding else network
 
-    def _prepare(self) -> None:
-        """Make the networks ready to run; a frozen reference is the pretrained network itself."""
+    def _configure_networks(self) -> None:
+        """Shard and configure each network; a frozen reference is the pretrained one itself."""
         config, sharding = self.config, self.processes.sharding
         average = [] if self.average is None else [self.average]
         roles = (self.policy, self.init, self.reference.model, *average)
@@ -83,9 +92,9 @@ class Trainer:
         for network in networks.values():
             if sharding:
                 sharding.shard(network)
-            prepare(network, config.channels_last, config.compile)
+            configure_network(network, config.channels_last, config.compile)
         if config.gradient_checkpointing:
-            recompute(config.weights.network(self.policy))
+            enable_gradient_checkpointing(config.weights.network(self.policy))
 
     @property
     def result(self) -> nn.Module:
@@ -120,7 +129,7 @@ class Trainer:
         """Write what was trained; processes whose weights are needed for it take part."""
         result: nn.Module | None = self.result
         if self.processes.sharding:
-            result = put_together(self.result, self._load, self.processes.main)
+            result = gather_network(self.result, self._load, self.processes.main)
         if self.processes.main and result is not None:
             self.config.weights.save(result, self.backbone, folder)
             write_record(folder, self.config)
@@ -133,81 +142,83 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         first = self.step * config.batch_size
-        draws = self.stream.at(first + self.processes.rank * self.share.rows, self.share.rows)
+        draws = self.stream.at(first + self.processes.rank * self.split.rows, self.split.rows)
         timesteps = config.timesteps.law.timesteps(draws.uniform, len(self.backbone.snr))
         self.optimizer.zero_grad(set_to_none=True)
         parts = [
             self._backward(draws, timesteps, rows)
-            for rows in torch.arange(self.share.rows).chunk(self.share.parts)
+            for rows in torch.arange(self.split.rows).chunk(self.split.parts)
         ]
-        seen, norm = self._update(self.processes.gather(torch.cat(parts, dim=1)))
+        statistics, norm = self._update(self.processes.gather(torch.cat(parts, dim=1)))
         self.step += 1
         if config.ema is not None and self.average is not None:
             config.ema.after_step(self.step, self.average, self.policy)
         event = self.reference.after_step(
             self.step, self.policy, lambda network, n: self._divergence(network, first, n)
         )
-        return seen.metrics(self.step, norm, lr, event, len(self.backbone.snr))
+        return statistics.metrics(self.step, norm, lr, event, len(self.backbone.snr))
 
-    def _update(self, columns: Tensor) -> tuple[Seen, float | None]:
-        """Apply the gradients; ``columns`` is what the step saw of its batch.
+    def _update(self, columns: Tensor) -> tuple[StepStatistics, float | None]:
+        """Apply the gradients; ``columns`` are the statistics of the batch, on the device.
 
-        Gives that and the norm of the gradients: None if they overflowed, and nothing was done. All
+        Gives them and the norm of the gradients: None if they overflowed, and nothing was done. All
         comes from the device in one transfer, the only one that a step waits for (the scaler of
         float16 waits for one of its own).
         """
         self.processes.sum_gradients(self.policy)
         self.scaler.unscale_(self.optimizer)
         bound = self.config.optimizer.max_grad_norm
-        norm = whole(nn.utils.clip_grad_norm_(self.policy.parameters(), bound))
+        norm = full_tensor(nn.utils.clip_grad_norm_(self.policy.parameters(), bound))
         values = torch.cat([columns.flatten(), norm.reshape(1)]).cpu()
-        seen, length = Seen(values[:-1].view_as(columns)), float(values[-1])
+        statistics = StepStatistics(values[:-1].view_as(columns))
+        length = float(values[-1])
         finite = math.isfinite(length)
         # Float16 overflows at too large a loss scale; the scaler lowers it, but not below 1 here.
         mends = self.scaler.is_enabled() and self.scaler.get_scale() > 1
-        if not finite and not (mends and seen.finite):
+        if not finite and not (mends and statistics.finite):
             raise FloatingPointError(
                 f"the gradient of step {self.step + 1} is not finite: lower the learning rate"
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return seen, length if finite else None
+        return statistics, length if finite else None
 
     def _backward(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> Tensor:
-        """Add some rows' share to the gradients; gives what :class:`Seen` needs of them."""
+        """Add some rows' part to the gradients; gives the columns of :class:`StepStatistics`."""
         batch = self._batch(draws, timesteps, rows)
         # The reference first: what its forward takes is free again before the policy's is kept.
         with torch.no_grad():
             ref_winner, ref_loser = self._errors(self.reference.model, batch).chunk(2)
         winner, loser = self._errors(self.policy, batch).chunk(2)
-        preference = move(self.data.preference(draws.rows[rows]).float(), self.device)
+        preference = to_device(self.data.preference(draws.rows[rows]).float(), self.device)
         errors = PairErrors(winner, loser, ref_winner, ref_loser, preference)
         steps = batch.timesteps[: len(rows)]
         losses = self.config.objective.loss(errors, self.scale[steps])
-        share = losses.sum() * self.processes.gradient_factor / self.config.batch_size
-        self.scaler.scale(share).backward()
-        seen = (losses, winner, loser, ref_winner, ref_loser, steps)
-        return torch.stack([column.detach().to(losses.dtype) for column in seen])
+        loss = losses.sum() * self.processes.gradient_factor / self.config.batch_size
+        self.scaler.scale(loss).backward()
+        columns = (losses, winner, loser, ref_winner, ref_loser, steps)
+        return torch.stack([column.detach().to(losses.dtype) for column in columns])
 
     def _batch(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> _Batch:
         pairs, (first, second) = draws.rows[rows], draws.posterior[:, rows]
         winner, loser = self.data.images(pairs)
         samples = [winner.mean + winner.std * first, loser.mean + loser.std * second]
         condition = self.data.condition(pairs, draws.drop[rows] < self.config.caption_dropout)
-        latents = move(torch.cat(samples), self.device)
-        noise = move(draws.noise[rows], self.device).repeat(2, 1, 1, 1)
-        both = move(timesteps[rows], self.device).repeat(2)
-        told = {name: move(values, self.device) for name, values in condition.items()}
+        latents = to_device(torch.cat(samples), self.device)
+        noise = to_device(draws.noise[rows], self.device).repeat(2, 1, 1, 1)
+        both = to_device(timesteps[rows], self.device).repeat(2)
+        condition = {name: to_device(values, self.device) for name, values in condition.items()}
         return _Batch(
             noisy=self.backbone.add_noise(latents, noise, both),
             target=self.backbone.target(latents, noise, both),
             timesteps=both,
-            condition={name: torch.cat([values, values]) for name, values in told.items()},
+            condition={name: torch.cat([values, values]) for name, values in condition.items()},
         )
 
     def _errors(self, network: nn.Module, batch: _Batch) -> Tensor:
         """Mean over C, H, W of the squared error of each sample, in float32."""
-        noisy = lay_out(batch.noisy, self.config.channels_last)
+        set_matmul(self.config.matmul)  # Here, since encoding in the loop is always in float32.
+        noisy = to_memory_format(batch.noisy, self.config.channels_last)
         with autocast(self.config.precision, self.device):
             prediction = self.backbone.predict(network, noisy, batch.timesteps, batch.condition)
         return (prediction.float() - batch.target.float()).square().flatten(1).mean(1)

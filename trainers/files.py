@@ -1,10 +1,12 @@
 """Files that are either whole or absent, and their hashes."""
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,25 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write text atomically, as UTF-8 with Unix line ends."""
     write_atomically(path, lambda part: part.write_bytes(text.encode()))
+
+
+@contextmanager
+def locked(lock: Path) -> Iterator[None]:
+    """Hold a lock file, which is made if need be, against other processes; waits for its holder."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The path of a file of ``folder``, be it there or not; None if ``name`` leads out of it.
+
+    Names are data: they must not lead anywhere else, be it by ``..``, as absolute paths or through
+    symbolic links.
+    """
+    path = folder / name
+    return path if path.resolve().is_relative_to(folder.resolve()) else None
 
 
 def canonical_json(value: Any) -> str:

@@ -1,16 +1,18 @@
 """The log of a run: one JSON line per step."""
 
+from __future__ import annotations
+
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
-
-import torch
-from torch import Tensor
+from typing import IO, TYPE_CHECKING
 
 from trainers.files import write_text
 from trainers.references import Event
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class StepMetrics:
     """Number of pairs per tenth of the timesteps, the cleanest first."""
 
 
-class Seen:
-    """What a step saw of each pair of its batch, ``[6, n]`` on the CPU, for its line in the log."""
+class StepStatistics:
+    """Statistics of each pair of a step's batch, ``[6, n]`` on the CPU, for its line in the log."""
 
     def __init__(self, columns: Tensor) -> None:
         """Rows: loss; errors of policy, then of reference, on winner and loser; timestep."""
@@ -75,7 +77,7 @@ class Seen:
 
 def decile_counts(timesteps: Tensor, count: int) -> list[int]:
     """Number of ``timesteps`` in each tenth of ``0 .. count - 1``."""
-    counts: list[int] = torch.bincount(timesteps * 10 // count, minlength=10).tolist()
+    counts: list[int] = (timesteps * 10 // count).bincount(minlength=10).tolist()
     return counts
 
 

@@ -158,8 +158,16 @@ def build(registry: "Registry[type[S]]", settings: Mapping[str, Any]) -> S:
             f"expected {article} {registry.kind} with a name, got {dict(settings)!r}: "
             f"add 'name: ...', one of {', '.join(registry.names())}"
         )
+    kind = registry.get(name)
+    own = code_identity(kind) if {"version", "source"} & values.keys() else {}
+    for key in ("version", "source"):  # As a record of a run has them.
+        if key in values and (was := values.pop(key)) != own.get(key):
+            raise UserError(
+                f"{registry.kind} {name!r}: {key} {was!r} is recorded, and here it is "
+                f"{own.get(key)!r}: use the version of the package that made the record"
+            )
     try:
-        return registry.get(name)(**values)
+        return kind(**values)
     except ValidationError as error:
         raise UserError(f"{registry.kind} {name!r}: {explain(error)}") from error
 

@@ -40,3 +40,55 @@ def table(
     else:
         print_results(results, folder, notes)
     return 0
+
+
+def power(
+    what: Annotated[str, typer.Argument(help="A result folder, or a spec that was run.")],
+    out: Annotated[Path, typer.Option(help="Where the results of a spec lie.")] = Path("runs"),
+    target: Annotated[float, typer.Option(min=0.01, max=0.99, help="Probability to reach.")] = 0.8,
+    as_json: JsonOption = False,
+) -> int:
+    """Say how many training seeds and prompts the declared bound needs.
+
+    From the variances of a result: between seeds, between prompts, and of what is left.
+    """
+    from dataclasses import asdict
+
+    from bench.results.analysis import differences
+    from bench.results.files import read_scores
+    from bench.results.power import needs
+    from bench.spec.model import load_spec
+    from bench.terminal import Column, print_json, print_table
+
+    folder = Path(what) if Path(what).is_dir() else out / load_spec(what).name
+    scores, protocol = read_scores(folder)
+    try:
+        found = needs(differences(scores, protocol), protocol, target)
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}") from error
+    if not found:
+        raise UserError(
+            f"{folder}: expected two training seeds or more and a declared bound of equivalence: "
+            "without them there is nothing to compute power from"
+        )
+    if as_json:
+        print_json([asdict(need) for need in found])
+        return 0
+    told = {"equivalence": "to show that it is less than", "difference": "to find"}
+    rows = [
+        (need.comparison, f"{told[need.kind]} {need.size:.4g}", f"{need.power:.0%}",
+         _number(need.seeds), _number(need.prompts))
+        for need in found
+    ]  # fmt: skip
+    seeds, prompts = len([*protocol.training_seeds()]), len(protocol.prompts.ids)
+    columns = (
+        Column("comparison"), Column("what", rank=1), Column("power now", right=True),
+        Column(f"seeds, with {prompts} prompts", right=True),
+        Column(f"prompts, with {seeds} seeds", right=True),
+    )  # fmt: skip
+    print_table(columns, rows, f"{target:.0%} power on {protocol.primary}: {protocol.title}")
+    return 0
+
+
+def _number(needed: int | None) -> str:
+    return "no number" if needed is None else str(needed)

@@ -27,7 +27,8 @@ from trainers.config import TrainConfig
 from trainers.core import Trainer
 from trainers.data.base import PairData
 from trainers.errors import UserError
-from trainers.machine.processes import Processes, share
+from trainers.machine.batches import split_batch
+from trainers.machine.processes import Processes
 
 
 class Repeated(PairData):
@@ -115,7 +116,7 @@ def pair_seconds(
 
     What the reference adds at the steps at which it measures is timed apart, and spread over all.
     """
-    own, rule = share(config.batch_size, config.accumulation, processes), config.reference
+    own, rule = split_batch(config.batch_size, config.accumulation, processes), config.reference
     rows = own.rows // own.parts
     part = config.model_copy(update={"batch_size": rows, "accumulation": 1})
     trainer = Trainer(part, backbone, Repeated(rows, image, told), Processes(device=device))

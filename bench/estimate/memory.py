@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from math import prod
 
 from bench.estimate.activations import Network
-from bench.rewards.base import BYTES
 from bench.rewards.engine import make_reward
 from bench.rewards.kit.shared import Shared
 from bench.spec.model import Generate, Scoring
 from trainers.backbones.base import Skeleton
 from trainers.config import TrainConfig
-from trainers.machine.processes import share
+from trainers.machine.batches import split_batch
+from trainers.machine.precision import BYTES
 from trainers.optimizers import Optimizer
 
 GIB = 2**30
@@ -27,7 +27,7 @@ def training_memory(config: TrainConfig, network: Network, processes: int = 1) -
     Raises:
         UserError: If the processes cannot share the batch in equal parts.
     """
-    own = share(config.batch_size, config.accumulation, processes)
+    own = split_batch(config.batch_size, config.accumulation, processes)
     weights, rule, saved = config.weights, config.reference, network.saved
     shapes = weights.trained_shapes(network.shapes)
     trained = sum(map(prod, shapes))

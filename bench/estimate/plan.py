@@ -25,7 +25,7 @@ from trainers.backbones.base import Skeleton
 from trainers.config import TrainConfig
 from trainers.conventions import BETA_CONVENTIONS, beta_there, unscaled_lr
 from trainers.errors import UserError
-from trainers.machine.processes import share
+from trainers.machine.batches import split_batch
 
 
 def arm_configs(spec: Spec) -> dict[str, TrainConfig]:
@@ -155,7 +155,7 @@ def _total(found: list[Time], missing: list[str]) -> float | None:
 
 def _batch(config: TrainConfig, processes: int) -> dict[str, float]:
     """What a run does in a step, and what ``--scale_lr`` of the public scripts starts from."""
-    lr, own = config.optimizer.lr, share(config.batch_size, config.accumulation, processes)
+    lr, own = config.optimizer.lr, split_batch(config.batch_size, config.accumulation, processes)
     return {
         "pairs": config.batch_size,
         "processes": processes,

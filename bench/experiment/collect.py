@@ -25,21 +25,25 @@ def make_protocol(experiment: Experiment) -> Protocol:
     """The analysis that a spec declares."""
     spec, prompts, images = experiment.spec, experiment.prompts, experiment.spec.generate
     control = tuple(range(spec.statistics.control_pairs))
+    matrix, twins = experiment.matrix, experiment.matrix.twins()
     return Protocol(
         title=spec.title,
         label=spec.label,
         bench=bench.__version__,
         arms=(
             protocol.Arm(name=BASE, seeds=(None,)),
-            *(protocol.Arm(name=a.name, seeds=tuple(a.configs)) for a in experiment.matrix.arms),
+            *(
+                protocol.Arm(name=a.name, seeds=tuple(a.configs), same_as=twins.get(a.name))
+                for a in matrix.arms
+            ),
         ),
         control=(
             protocol.Arm(name=f"{CONTROL}'", seeds=control),
             protocol.Arm(name=CONTROL, seeds=control),
         ),
         comparisons=tuple(
-            protocol.Comparison(on=c.on, off=c.off, question=c.question)
-            for c in experiment.matrix.comparisons
+            protocol.Comparison(name=c.name, on=c.on, off=c.off, question=c.question)
+            for c in matrix.comparisons
         ),
         prompts=protocol.Prompts(
             name=prompts.name,
@@ -63,7 +67,11 @@ def make_protocol(experiment: Experiment) -> Protocol:
         ),
         primary=spec.primary,
         statistics=protocol.Statistics(
-            **spec.statistics.model_dump(include={*protocol.Statistics.model_fields})
+            alpha=spec.statistics.alpha,
+            gain=matrix.gain,
+            share=spec.statistics.equivalence.share if matrix.gain else None,
+            bound=spec.statistics.equivalence.bound,
+            tie=spec.statistics.tie,
         ),
         pairs=protocol.Pairs(
             data=spec.data,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.experiment.resolve import Runs
-from bench.rewards.engine import make_reward
+from bench.rewards.engine import by_model, make_reward
 from bench.rewards.kit.shared import Shared
 from bench.spec.matrix import BASE, CONTROL, Matrix
 from bench.spec.model import Spec
@@ -56,7 +56,9 @@ class Experiment:
                 yield train.encode
                 yield train
             yield entry.images
-            yield from entry.scores
+        # One model after the other: those that do not fit together are loaded once.
+        scores = (stage for entry in self.sets for stage in entry.scores)
+        yield from sorted(scores, key=lambda stage: stage.turn)
 
 
 def prepare(spec: Spec) -> Experiment:
@@ -70,6 +72,7 @@ def prepare(spec: Spec) -> Experiment:
     shared = Shared()
     rewards = {name: make_reward(name, spec.scoring, shared) for name in spec.rewards}
     signatures = {name: reward.signature for name, reward in rewards.items()}
+    turns = {name: turn for turn, names in enumerate(by_model(rewards)) for name in names}
     cards = {
         name: {**reward.card.model_dump(mode="json"), "signature": signatures[name]}
         for name, reward in rewards.items()
@@ -82,7 +85,7 @@ def prepare(spec: Spec) -> Experiment:
             runs.base, runs.base_sha256, train,
         )  # fmt: skip
         scores = tuple(
-            ScoreStage(f"{name} of {label}", name, signature, images, spec.scoring)
+            ScoreStage(f"{name} of {label}", name, signature, images, spec.scoring, turns[name])
             for name, signature in signatures.items()
         )
         return ImageSet(arm, seed, images, scores)

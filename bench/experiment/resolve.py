@@ -1,6 +1,6 @@
 """The training runs of a spec: base model, pairs and arms. Needs no prompts and no rewards."""
 
-from bench.assets import folder_sha256, model_folder, pairs_source
+from bench.assets import model_folder, pairs_source
 from bench.spec.matrix import Arm, build_matrix
 from bench.spec.model import Spec
 from bench.stages.encode import EncodeStage
@@ -10,7 +10,7 @@ from trainers.data.select import Selected, select
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.files import canonical_json
-from trainers.machine.processes import share
+from trainers.machine.batches import split_batch
 
 
 class Runs:
@@ -24,14 +24,14 @@ class Runs:
         """
         self.spec = spec
         self.base, self.source = model_folder(spec.base), pairs_source(spec.data)
-        BACKBONES.get(spec.backbone)(self.base)
+        backbone = BACKBONES.get(spec.backbone)(self.base)
         if self.source.sequential and not spec.encoding.cache:
             raise UserError(
                 "'encoding: {cache: false}' reads images at every step, and the data is streamed: "
                 "keep encodings, or download the data"
             )
         self._rows = self.source.open()
-        self.base_sha256, self.data_sha256 = folder_sha256(self.base), self._rows.sha256()
+        self.base_sha256, self.data_sha256 = backbone.sha256(), self._rows.sha256()
         self.matrix = build_matrix(spec, self.base_sha256, self.data_sha256)
         self._encode: dict[str, EncodeStage] = {}
         self._selected: dict[str, Selected] = {}
@@ -55,7 +55,7 @@ class Runs:
                 processes.
         """
         config, training = arm.configs[seed], self.spec.training
-        share(config.batch_size, config.accumulation, training.processes)
+        split_batch(config.batch_size, config.accumulation, training.processes)
         label = f"training {arm.name} seed {seed}"
         return TrainStage(label, config, self.base, self._pairs(config.data), training)
 

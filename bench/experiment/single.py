@@ -5,14 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.assets import folder_sha256, model_folder
+from bench.assets import model_folder
 from bench.experiment.devices import check_device, check_devices
 from bench.experiment.resolve import Runs
 from bench.images.samplers import fitting
 from bench.spec.model import Generate, Spec
 from bench.spec.prompts import load_prompts
-from bench.stages.base import identify
-from bench.stages.generate import GenerateStage, images_key, write_images
+from bench.stages.generate import pool_identity, write_images
 from bench.stages.store import Store
 from bench.stages.train import train
 from trainers.backbones import BACKBONES
@@ -20,8 +19,9 @@ from trainers.backbones.base import ADAPTER_FILE
 from trainers.config import TrainConfig
 from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
-from trainers.files import canonical_json, sha256_file, sha256_text, write_text
-from trainers.machine.processes import is_main, launched, share
+from trainers.files import sha256_file, tree_hashes, write_text
+from trainers.machine.batches import split_batch
+from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
 from trainers.record import is_finished
 
@@ -71,7 +71,7 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
 
 def announce(config: TrainConfig, processes: int) -> Iterator[str]:
     """What is often left implicit: how a batch is shared, the rate that is applied, and beta."""
-    own, rule = share(config.batch_size, config.accumulation, processes), config.optimizer
+    own, rule = split_batch(config.batch_size, config.accumulation, processes), config.optimizer
     yield (
         f"batch: {config.batch_size} pairs a step = {processes} process(es) x {own.parts} part(s) "
         f"x {own.rows // own.parts} pairs"
@@ -95,19 +95,19 @@ def generate_images(
     console: Console,
     backbone: str = "stable-diffusion",
 ) -> None:
-    """Make the images of a prompt set.
+    """Make the images of a prompt set that are not in ``out`` yet, and leave there what is.
 
     Raises:
         UserError: If a folder or the prompts are missing, ``out`` holds other images, the backbone
             is unknown or has other samplers, or the device is not there.
     """
     folder = model_folder(base)
-    trained = None if network is None else _trained(network, BACKBONES.get(backbone).network_part)
+    model = BACKBONES.get(backbone)
+    trained = {} if network is None else _trained(network, model.network_part)
     texts = [prompt for _, prompt in load_prompts(prompts, limit).items]
     fitting(settings.sampler, backbone)
-    key = images_key(settings, texts, backbone, folder_sha256(folder))
-    images = identify(GenerateStage.kind, key, [])
-    identity, mark = sha256_text(canonical_json([images, trained])), out / ".identity"
+    identity = pool_identity(settings, backbone, model(folder).sha256(), trained)
+    mark = out / ".identity"
     check_device(settings.device, "device")
     # A mark alone may be left of an attempt that came to nothing.
     if mark.is_file() and mark.read_text() != identity and any(out.glob("*.png")):
@@ -120,12 +120,12 @@ def generate_images(
     )  # fmt: skip
 
 
-def _trained(network: Path, part: str) -> str:
-    """sha256 of the network or adapter in the folder of a run."""
+def _trained(network: Path, part: str) -> dict[str, str]:
+    """sha256 of the files of the network, or of the adapter, in the folder of a run."""
     if (network / part).is_dir():
-        return folder_sha256(network / part)
+        return {f"{part}/{name}": sha for name, sha in tree_hashes(network / part).items()}
     if (network / ADAPTER_FILE).is_file():
-        return sha256_file(network / ADAPTER_FILE)
+        return {ADAPTER_FILE: sha256_file(network / ADAPTER_FILE)}
     raise UserError(
         f"expected a folder with a trained {part!r} in it, or {ADAPTER_FILE}, got {network}"
     )

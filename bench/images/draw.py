@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from PIL import Image
 
+from bench.images.folder import Key
 from bench.images.samplers import SAMPLERS, fitting
 from bench.spec.model import Generate
 from trainers.backbones import BACKBONES
+from trainers.machine.execution import set_matmul
+from trainers.machine.precision import Precision
 from trainers.seeds import derive
-
-Key = tuple[str, int]
-"""What the noise of an image depends on, beside the seed: a text and a number."""
 
 
 def image_generator(seed: int, prompt: str, index: int) -> torch.Generator:
@@ -26,7 +26,7 @@ def load_pipeline(
     network: Path | None,
     sampler: str,
     backbone: str = "stable-diffusion",
-    dtype: str = "float32",
+    dtype: Precision = "float32",
     device: str = "cpu",
 ) -> Any:
     """The pipeline of a base model, with a trained network in its place if one is given.
@@ -36,7 +36,7 @@ def load_pipeline(
     """
     chosen = fitting(sampler, backbone)
     model = BACKBONES.get(backbone)(base, device)
-    pipeline = model.load_pipeline(network, getattr(torch, dtype))
+    pipeline = model.load_pipeline(network, dtype)
     pipeline.scheduler = chosen.of(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -53,6 +53,7 @@ def draw(
         keys: What each image takes its noise from.
         settings: Steps, guidance, eta, size and seed.
     """
+    set_matmul(settings.matmul)
     eta = {"eta": settings.eta} if SAMPLERS[settings.sampler].takes_eta else {}
     images: list[Image.Image] = pipeline(
         list(prompts),

@@ -7,17 +7,16 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from bench.images.folder import INDEX, read_index
+from trainers.data.sources.shards import LocalShard, Shards, as_bytes
 from trainers.errors import UserError
-from trainers.files import sha256_file
+from trainers.files import inside, sha256_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tiff")
 IMAGE_COLUMNS, PROMPT_COLUMNS = ("image", "jpg", "png"), ("prompt", "caption", "text")
@@ -138,12 +137,10 @@ def _text(path: Path) -> str:
 
 
 def _from_files(folder: Path, lines: list[tuple[str, str]], prompts: Path) -> Iterator[Found]:
-    root = folder.resolve()
     hashes: dict[str, str] = {}
     for name, prompt in lines:
-        path = folder / name
-        # Names are data: they must not lead anywhere else.
-        if not path.resolve().is_relative_to(root) or not path.is_file():
+        path = inside(folder, name)
+        if path is None or not path.is_file():
             raise UserError(f"{prompts}: expected the name of a file in {folder}, got {name!r}")
         if name not in hashes:
             hashes[name] = sha256_file(path)
@@ -151,46 +148,27 @@ def _from_files(folder: Path, lines: list[tuple[str, str]], prompts: Path) -> It
 
 
 def _from_parquet(path: Path) -> Iterator[Found]:
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: expected a parquet file or a folder, got {error}") from error
-    names = file.schema_arrow.names
+    rows = Shards([LocalShard(path)], ())
     image, prompt = (
-        next((c for c in wanted if c in names), None) for wanted in (IMAGE_COLUMNS, PROMPT_COLUMNS)
+        next((c for c in wanted if c in rows.names), None)
+        for wanted in (IMAGE_COLUMNS, PROMPT_COLUMNS)
     )
     if image is None or prompt is None:
         raise UserError(
             f"{path}: expected a column {' or '.join(IMAGE_COLUMNS)} of encoded images and one "
-            f"{' or '.join(PROMPT_COLUMNS)}, got {', '.join(names)}"
+            f"{' or '.join(PROMPT_COLUMNS)}, got {', '.join(rows.names)}"
         )
-    read = _row_reader(file, image)
-    for group in range(file.num_row_groups):
-        prompts = file.read_row_group(group, columns=[prompt])[prompt].to_pylist()
-        for row, text in enumerate(prompts):
-            encoded = read(group, row)
-            name = f"{path.name} row group {group} row {row}"
-            digest = hashlib.sha256(encoded).hexdigest()
-            yield str(text), name, digest, _at(read, group, row)
+    for row, text in enumerate(rows.table([prompt])[prompt].to_pylist()):
+        read = partial(_encoded, rows, row, image)
+        yield str(text), rows.place(row), hashlib.sha256(read()).hexdigest(), read
 
 
-def _row_reader(file: pq.ParquetFile, column: str) -> Callable[[int, int], bytes]:
-    @lru_cache(maxsize=1)  # Rows are read in order, and a whole file may not fit into memory.
-    def group_of(group: int) -> pa.ChunkedArray:
-        return file.read_row_group(group, columns=[column])[column]
-
-    def read(group: int, row: int) -> bytes:
-        value = group_of(group)[row].as_py()
-        encoded = value.get("bytes") if isinstance(value, dict) else value
-        if not isinstance(encoded, bytes):
-            raise UserError(
-                f"column {column!r}, row {row}: expected the bytes of an encoded image, got "
-                f"{type(encoded).__name__}"
-            )
-        return encoded
-
-    return read
-
-
-def _at(read: Callable[[int, int], bytes], group: int, row: int) -> Callable[[], bytes]:
-    return lambda: read(group, row)
+def _encoded(rows: Shards, row: int, column: str) -> bytes:
+    (value,) = rows.values(row, (column,))
+    encoded = as_bytes(value)
+    if encoded is None:
+        raise UserError(
+            f"{rows.place(row)}, column {column!r}: expected the bytes of an encoded image, got "
+            f"{type(value).__name__}"
+        )
+    return encoded

@@ -10,12 +10,12 @@ from PIL import Image
 
 from bench.assets import model_folder
 from bench.images.draw import draw, load_pipeline
-from bench.mini import oracle
-from bench.mini.world import WORDS, parse
 from bench.spec.model import Generate
 from bench.spec.prompts import load_prompts
 from bench.stats import wilson
 from bench.terminal import Column, print_table
+from bench.world import oracle
+from bench.world.scenes import WORDS, parse
 
 BATCH = 25
 GRID_COLUMNS = 10

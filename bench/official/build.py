@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trainers.errors import UserError
 from trainers.files import sha256_file, write_text
+from trainers.home import home
 
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "requirements.txt"
@@ -24,7 +25,7 @@ LINES = 12
 
 def default_folder() -> Path:
     """``official`` in $DPO_BENCH_HOME, or in ``~/.cache/dpo-bench``."""
-    return Path(os.environ.get("DPO_BENCH_HOME", "~/.cache/dpo-bench")).expanduser() / "official"
+    return home() / "official"
 
 
 def python_of(folder: Path) -> Path:

@@ -12,7 +12,7 @@ import typer
 
 from bench.terminal import Column, print_json, print_table, print_text
 from trainers.data.ahead import work_ahead
-from trainers.data.prepare import Augmentation, image_size, pixels, plan
+from trainers.data.preprocess import Augmentation, geometry, image_size, preprocess
 from trainers.data.settings import DataSettings
 from trainers.data.sources import BadPair, Rows, Source
 from trainers.data.sources.base import describe_label
@@ -151,7 +151,7 @@ _Seen = tuple[bytes, tuple[int, int]]
 def _decode(row: int, pair: tuple[bytes, bytes]) -> tuple[_Seen, _Seen]:
     def look(data: bytes) -> _Seen:
         size = image_size(data)
-        pixels(data, plan(size, AS_IS, NO_DRAWS), AS_IS)
+        preprocess(data, geometry(size, AS_IS, NO_DRAWS), AS_IS)
         return hashlib.sha256(data).digest(), size
 
     return look(pair[0]), look(pair[1])

@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 
 from bench.pairs.kept import KeptScores, Two, score_key
 from bench.rewards.base import Reward
-from trainers.data.prepare import ERRORS
+from bench.rewards.engine import run
+from trainers.data.preprocess import ERRORS
 from trainers.data.sources import BadPair, Rows, Source
 from trainers.errors import UserError
 from trainers.files import write_atomically
@@ -125,7 +126,7 @@ def _scores(group: Sequence[_Pair], reward: Reward, kept: KeptScores) -> list[Tw
         return [kept[pair.key] for pair in group]
     images = [pair.images or _both(pair.data) for pair in group]
     prompts = [pair.prompt for pair in group]
-    zero, one = (reward.score([two[side] for two in images], prompts) for side in (0, 1))
+    zero, one = (run(reward, [two[side] for two in images], prompts) for side in (0, 1))
     scores = list(zip(zero.tolist(), one.tolist(), strict=True))
     kept.add([pair.key for pair in group], scores)
     return scores

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bench.report.numbers import between, number, scale
+from bench.report.numbers import between, number, scale, signed
 from bench.results.analysis import Contrast, Results
 from bench.results.protocol import Mark, Protocol, Reward
 
@@ -15,25 +15,61 @@ def notes(results: Results) -> tuple[str, ...]:
 
 def _judgement(results: Results) -> Iterator[str]:
     protocol = results.protocol
-    primary = protocol.primary
-    like, aa = scale(results, primary), results.control[primary]
+    primary, like = protocol.primary, scale(results, protocol.primary)
     yield f"Read as: {protocol.label}."
-    if aa is not None and results.delta0 is not None:
-        declared = protocol.statistics.delta0 is not None
-        source = "declared" if declared else "half-width of the A/A interval"
-        yield (
-            f"A/A control (base against base, other noise, {aa.n_seeds} pairs of image sets): "
-            f"{between(aa, like)}; smallest effect of interest {number(results.delta0, like)} "
-            f"({source})."
-        )
     yield (
-        f"Intervals: training seeds x prompts crossed, Satterthwaite df. Holm over "
-        f"{len(results.comparisons)} declared comparisons on {primary}."
+        "Intervals: training seeds x prompts crossed, seed noise moderated over the "
+        f"{len(results.comparisons)} declared comparisons, Behrens-Fisher; p by Holm over them on "
+        f"{primary}; two training seeds decide nothing."
     )
+    yield f"Equivalent: {bound(results)}."
+    yield from _controls(results)
+    yield from (f"{arm.name} is no run of its own: all settings of it that count are those of "
+                f"{arm.same_as}, and there is nothing to compare."
+                for arm in protocol.arms if arm.same_as)  # fmt: skip
     for f in results.comparisons:
+        contrast = f.contrasts[primary]
+        seeds = (
+            ""
+            if contrast is None
+            else "; by seed " + " ".join(signed(effect, like) for effect in contrast.seed_effects)
+        )
         yield (
-            f"{f.comparison.on} - {f.comparison.off}: {f.verdict}: {f.reason}; variance of the "
-            f"mean: {_shares(f.contrasts[primary])}."
+            f"{f.comparison.name}: {f.verdict}: {f.reason}; variance of the mean: "
+            f"{_shares(contrast)}{seeds}."
+        )
+
+
+def bound(results: Results) -> str:
+    """What differences count as none, in words."""
+    declared, like = results.protocol.statistics, scale(results, results.protocol.primary)
+    if declared.bound is not None:
+        return f"shown to lie within {number(declared.bound, like)} of 0, as declared"
+    if declared.share is None:
+        return "no bound is declared; only identical arms are"
+    return (
+        f"shown to lie within {declared.share:.0%} of the gain {declared.gain}, as declared, the "
+        "uncertainty of the gain included"
+    )
+
+
+def _controls(results: Results) -> Iterator[str]:
+    """The A/A controls: checks of sanity that set no bound."""
+    like = scale(results, results.protocol.primary)
+    images = results.image_noise[results.protocol.primary]
+    if images is not None:
+        yield (
+            f"A/A by image noise (base against base, other noise, {images.interval.n_seeds} pairs "
+            f"of image sets): {between(images.interval, like)}; two images of a prompt differ by "
+            f"{number(images.spread, like)} (root mean square)."
+        )
+    runs = {arm: noise for arm, noise in results.training_noise.items() if noise is not None}
+    if runs:
+        told = ", ".join(f"{arm} {number(noise.typical, like)} [{number(noise.low, like)}, "
+                         f"{number(noise.high, like)}]" for arm, noise in runs.items())  # fmt: skip
+        yield (
+            "A/A by training noise (an arm against itself, other training seed, same image noise): "
+            f"two runs differ by (root mean square) {told}."
         )
 
 
@@ -41,10 +77,7 @@ def _shares(contrast: Contrast | None) -> str:
     if contrast is None:
         return "unknown"
     i = contrast.interval
-    return (
-        f"seeds {i.share_seed:.0%}, prompts {i.share_prompt:.0%}, rest {i.share_residual:.0%}; "
-        f"by seed {' '.join(f'{e:+.4f}' for e in contrast.seed_effects)}"
-    )
+    return f"seeds {i.share_seed:.0%}, prompts {i.share_prompt:.0%}, rest {i.share_residual:.0%}"
 
 
 def _warnings(protocol: Protocol) -> Iterator[str]:
@@ -77,7 +110,7 @@ def footer(protocol: Protocol) -> Iterator[str]:
     yield (
         f"{len(p.ids)} prompts of {p.name} ({p.split} split, sha256 {p.sha256[:12]}{left}), "
         f"{i.per_prompt} image(s) each: {i.sampler}, {i.steps} steps, guidance {i.guidance:g}, "
-        f"eta {i.eta:g}, seed {i.seed}, {i.dtype}."
+        f"eta {i.eta:g}, seed {i.seed}, {i.dtype}{', TF32' if i.matmul == 'tf32' else ''}."
     )
     yield (
         f"{pairs.kept} training pairs ({pairs.ties} ties dropped); training seeds "

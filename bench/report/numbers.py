@@ -1,7 +1,7 @@
 """How numbers are written: the one place that rounds them for readers."""
 
-from bench.results.analysis import Contrast, Results
-from bench.stats import Interval
+from bench.results.analysis import Results
+from bench.stats import Interval, ShareOfGain, WinRate
 
 
 def number(value: float, like: float | None = None) -> str:
@@ -29,7 +29,11 @@ def scale(results: Results, reward: str) -> float:
     return max((abs(m.mean) for m in means if m is not None), default=1.0)
 
 
-def wins(contrast: Contrast) -> str:
+def of_gain(share: ShareOfGain) -> str:
+    """``+5 % [-13, +21]``."""
+    return f"{100 * share.share:+.0f} % [{100 * share.low:+.0f}, {100 * share.high:+.0f}]"
+
+
+def wins(w: WinRate) -> str:
     """``63.1 % (284-0-166)``."""
-    w = contrast.wins
     return f"{100 * w.rate:.1f} % ({w.wins}-{w.ties}-{w.losses})"

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from bench.report.numbers import between, number, scale
+from bench.report.numbers import between, number, of_gain, scale
 from bench.results.analysis import Contrast, Finding, Results
-from bench.stats import Interval, VerdictWord, tost_equivalent
+from bench.stats import VerdictWord
 
 NAMED = 8
 """Comparisons that a sentence names; others are counted."""
@@ -21,19 +21,15 @@ def summary(results: Results) -> tuple[str, ...]:
 
 def _verdicts(results: Results) -> Iterator[str]:
     """A sentence for each verdict, and one for all that is open; the first says what is judged."""
-    protocol = results.protocol
     groups = {word: [f for f in results.comparisons if f.verdict == word] for word in DECIDED}
-    like = scale(results, protocol.primary)
-    bound = "" if results.delta0 is None else f", to within {number(results.delta0, like)},"
-    leads = {"helps": "helps", "hurts": "hurts", "equivalent": f"is equivalent{bound}"}
+    leads = {"helps": "helps", "hurts": "hurts", "equivalent": "is equivalent"}
     texts = [
         f"hat {leads[word]} is {_listed([_told(results, f) for f in found])}"
         for word, found in groups.items()
         if found
     ]
     if still := [f for f in results.comparisons if f.verdict not in DECIDED]:
-        reasons = [f"{_told(results, f)} ({f.verdict}: {f.reason})" for f in still]
-        texts.append(f"hat stays open is {_listed(reasons)}")
+        texts.append(f"hat stays open is {_listed([_told(results, f) for f in still])}")
     for n, text in enumerate(texts):
         yield f"{_judged(results)}w{text}." if n == 0 else f"W{text}."
 
@@ -50,42 +46,26 @@ def _judged(results: Results) -> str:
 
 
 def gain(results: Results) -> Finding | None:
-    """The comparison of the first objective with the base model, where it is seen to help."""
-    base, *trained = (arm.name for arm in results.protocol.arms)
+    """The comparison that others are held against, where it is seen to help."""
     for found in results.comparisons:
-        if [found.comparison.on, found.comparison.off] == [*trained[:1], base]:
+        if found.comparison.name == results.protocol.statistics.gain:
             return found if found.verdict == "helps" else None
     return None
 
 
-def _percent(results: Results, effect: float) -> str:
-    """A difference in percent of :func:`gain`, from the means alone; empty without a gain."""
-    found = gain(results)
-    whole = found and found.contrasts[results.protocol.primary]
-    return f", {100 * effect / whole.interval.mean:+.0f} %" if whole else ""
-
-
 def _told(results: Results, finding: Finding) -> str:
-    """``DPO+A - DPO: +0.0017 [-0.0036, +0.0071], +5 %``."""
-    primary = results.protocol.primary
-    contrast = finding.contrasts[primary]
+    """``DPO+A - DPO: +0.0017 [-0.0036, +0.0071], +5 % [-13, +21]``."""
+    contrast = finding.contrasts[results.protocol.primary]
     if contrast is None:
         return _pair(finding)
-    text = f"{_pair(finding)}: {between(contrast.interval, scale(results, primary))}"
-    if finding != gain(results):
-        text += _percent(results, contrast.interval.mean)
-    if finding.verdict in ("helps", "hurts") and _small(results, contrast.interval):
-        text += " (smaller than the effect of interest)"
-    return text
-
-
-def _small(results: Results, interval: Interval) -> bool:
-    alpha = results.protocol.statistics.alpha
-    return results.delta0 is not None and tost_equivalent(interval, results.delta0, alpha)
+    text = (
+        f"{_pair(finding)}: {between(contrast.interval, scale(results, results.protocol.primary))}"
+    )
+    return text if contrast.of_gain is None else f"{text}, {of_gain(contrast.of_gain)}"
 
 
 def _pair(finding: Finding) -> str:
-    return f"{finding.comparison.on} - {finding.comparison.off}"
+    return finding.comparison.name
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -109,7 +89,7 @@ def _disagreement(results: Results) -> Iterator[str]:
     yield (
         f"Other rewards take a side that {primary} does not in {len(against)} of "
         f"{len(results.comparisons)} comparisons, most in {_pair(most)}: "
-        f"{most.comparison.on} wins {rates} of images, by {primary} "
+        f"{' and '.join(most.comparison.on)} wins {rates} of images, by {primary} "
         f"{_rate(most.contrasts[primary])} ({most.verdict})."
     )
 

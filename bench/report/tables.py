@@ -2,15 +2,17 @@
 
 from bench.report.cells import Cell, Mark, Table, Value, name
 from bench.report.notes import warning
-from bench.report.numbers import between, number, scale, wins
+from bench.report.numbers import between, number, of_gain, scale, wins
 from bench.results.analysis import Contrast, Finding, Results
 from bench.results.protocol import Reward
+from bench.stats import WinRate
 
 MISSING = Cell(None, "missing", ("missing",))
 NOTHING = Cell(None, "-")
 FIGURES = ("on", "off", "reward", "primary", "difference", "low", "high", "se", "df", "p", "p_holm",
-           "win_rate", "wins", "ties", "losses", "dz", "bootstrap_low", "bootstrap_high",
-           "n_seeds", "n_prompts", "n_missing", "conditional", "verdict", "mark")  # fmt: skip
+           "of_gain", "of_gain_low", "of_gain_high", "win_rate", "wins", "ties", "losses", "dz",
+           "bootstrap_low", "bootstrap_high", "n_seeds", "n_prompts", "n_missing", "conditional",
+           "verdict", "mark")  # fmt: skip
 
 
 def tables(results: Results) -> tuple[Table, ...]:
@@ -47,8 +49,8 @@ def _judge(results: Results, reward: Reward) -> Cell:
 def _primary(results: Results) -> Table:
     reward = results.protocol.primary
     level = f"{100 * (1 - results.protocol.statistics.alpha):g}% interval"
-    columns = ("comparison", f"difference [{level}]", "p (Holm)", "win rate (W-T-L)", "dz",
-               "verdict")  # fmt: skip
+    columns = ("comparison", f"difference [{level}]", "of the gain", "p (Holm)",
+               "win rate (W-T-L)", "dz", "verdict")  # fmt: skip
     rows = tuple(_primary_row(f, f.contrasts[reward], scale(results, reward))
                  for f in results.comparisons)  # fmt: skip
     return Table(f"Paired differences on {reward} (primary)", tuple(map(name, columns)), rows)
@@ -58,23 +60,25 @@ def _primary_row(finding: Finding, contrast: Contrast | None, like: float) -> tu
     word, p = finding.verdict, finding.p_adjusted
     if contrast is None:
         why = Cell(word, f"{word}: {finding.reason}", (word,))
-        return (_pair(finding), MISSING, NOTHING, NOTHING, NOTHING, why)
+        return (_pair(finding), MISSING, NOTHING, NOTHING, NOTHING, NOTHING, why)
+    share = contrast.of_gain
     return (
         _pair(finding),
         Cell(contrast.interval.mean, between(contrast.interval, like)),
+        NOTHING if share is None else Cell(share.share, of_gain(share)),
         NOTHING if p is None else Cell(p, "<0.0001" if p < 1e-4 else f"{p:.4f}"),
-        _wins(contrast),
+        _wins(contrast.wins),
         NOTHING if contrast.dz is None else Cell(contrast.dz, f"{contrast.dz:+.2f}"),
         name(word, word),
     )
 
 
 def _pair(finding: Finding) -> Cell:
-    return name(f"{finding.comparison.on} - {finding.comparison.off}")
+    return name(finding.comparison.name)
 
 
-def _wins(contrast: Contrast) -> Cell:
-    return Cell(contrast.wins.rate, wins(contrast))
+def _wins(won: WinRate) -> Cell:
+    return Cell(won.rate, wins(won))
 
 
 def _exploratory(results: Results) -> tuple[Table, ...]:
@@ -108,14 +112,17 @@ def figures(results: Results) -> Table:
 
 def _figures(results: Results, f: Finding, reward: Reward) -> tuple[Value, ...]:
     primary, contrast = reward.name == results.protocol.primary, f.contrasts[reward.name]
-    head = (f.comparison.on, f.comparison.off, reward.name, primary)
+    head = (" + ".join(f.comparison.on), " + ".join(f.comparison.off), reward.name, primary)
     tail = (f.verdict if primary else None, warning(reward))
     if contrast is None:
         return (*head, *[None] * (len(FIGURES) - len(head) - len(tail)), *tail)
     i, w = contrast.interval, contrast.wins
+    share = contrast.of_gain
+    shares = (None, None, None) if share is None else (share.share, share.low, share.high)
     return (*head, i.mean, i.low, i.high, i.se, i.df, i.p_value, f.p_adjusted if primary else None,
-            w.rate, w.wins, w.ties, w.losses, contrast.dz, *(contrast.bootstrap or (None, None)),
-            i.n_seeds, i.n_prompts, i.n_missing, i.conditional, *tail)  # fmt: skip
+            *shares, w.rate, w.wins, w.ties, w.losses, contrast.dz,
+            *(contrast.bootstrap or (None, None)), i.n_seeds, i.n_prompts, i.n_missing,
+            i.conditional, *tail)  # fmt: skip
 
 
 def _exact(value: Value) -> Cell:

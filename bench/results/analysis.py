@@ -4,7 +4,8 @@ The input is a tidy table with one row per image and reward, and the protocol; t
 data. Nothing here reads the clock, the machine or a random state of its own.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,9 +23,13 @@ class Contrast:
     """One comparison on one reward. Differences are signed so that positive is better."""
 
     interval: stats.Interval
+    """Seed noise is that of all comparisons on this reward; not adjusted for their number."""
+    of_gain: stats.ShareOfGain | None
+    """The difference as a share of the gain; None for the gain, or where it is not established."""
     wins: stats.WinRate
     dz: float | None
     bootstrap: tuple[float, float] | None
+    """Of the primary reward alone."""
     seed_effects: tuple[float, ...]
     """Mean difference of each training seed."""
 
@@ -48,17 +53,19 @@ class Results:
     protocol: Protocol
     means: dict[str, dict[str, stats.Interval | None]]
     """Mean score by arm and reward, as it was scored; None where too little is there."""
-    against_base: dict[str, Contrast | None]
-    """Every trained arm against the base model on the primary reward, outside the family."""
+    against_base: dict[str, stats.WinRate | None]
+    """Win rate of every trained arm against the base model on the primary reward."""
     missing: dict[str, int]
     """Missing or non-finite scores by reward, over all arms."""
     expected: int
     """Scores that each reward should have."""
     comparisons: tuple[Finding, ...]
     """What came of each declared one."""
-    control: dict[str, stats.Interval | None]
-    """A/A control by reward."""
-    delta0: float | None
+    image_noise: dict[str, stats.ImageNoise | None]
+    """The control base against base under other image noise, by reward."""
+    training_noise: dict[str, stats.TrainingNoise | None]
+    """The control of each trained arm against itself under another training seed, on the primary
+    reward, without its single pairs; None for an arm of one run."""
 
 
 def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
@@ -69,39 +76,46 @@ def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
             files of :mod:`bench.results.files`.
         protocol: The declared analysis.
     """
-    rewards = [reward.name for reward in protocol.rewards]
-    primary = protocol.primary
     cubes = _cubes(scores, protocol)
-    contrasts = [
-        {name: _contrast(cubes[name], c.on, c.off, protocol, name) for name in rewards}
-        for c in protocol.comparisons
-    ]
+    own = cubes[protocol.primary]
     base, *trained = protocol.arms
-    first, second = protocol.control
-    control: dict[str, stats.Interval | None] = {}
-    for name in rewards:
-        d = stats.paired_differences(cubes[name][second.name], cubes[name][first.name])
-        control[name] = _interval(d)
-    aa, delta0 = control[primary], protocol.statistics.delta0
-    if delta0 is None and aa is not None and not aa.conditional:
-        delta0 = stats.noise_floor(aa)
     every = protocol.all_arms()
-    missing = {
-        name: int(sum(np.isnan(cubes[name][arm.name]).sum() for arm in every)) for name in rewards
-    }
-    cells = len(protocol.prompts.ids) * protocol.images.per_prompt
     return Results(
         protocol=protocol,
-        means={a.name: {r: _mean(cubes[r][a.name]) for r in rewards} for a in protocol.arms},
-        against_base={
-            a.name: _contrast(cubes[primary], a.name, base.name, protocol, primary) for a in trained
+        means={
+            arm.name: {reward: _mean(cubes[reward][arm.name]) for reward in cubes}
+            for arm in protocol.arms
         },
-        missing=missing,
-        expected=sum(len(a.seeds) for a in every) * cells,
-        comparisons=_findings(protocol, contrasts, delta0),
-        control=control,
-        delta0=delta0,
-    )
+        against_base={
+            arm.name: _wins(*_sides(own, (arm.name,), (base.name,), protocol, protocol.primary),
+                            protocol)
+            for arm in trained
+        },
+        missing={
+            reward: int(sum(np.isnan(cubes[reward][arm.name]).sum() for arm in every))
+            for reward in cubes
+        },
+        expected=sum(len(arm.seeds) for arm in every)
+        * len(protocol.prompts.ids)
+        * protocol.images.per_prompt,
+        comparisons=_findings(cubes, protocol),
+        image_noise={reward: _image_noise(cubes[reward], protocol) for reward in cubes},
+        training_noise={arm.name: _training_noise(own[arm.name]) for arm in trained},
+    )  # fmt: skip
+
+
+def differences(scores: pd.DataFrame, protocol: Protocol) -> list[Array | None]:
+    """Differences ``[S, P]`` of every comparison on the primary reward; None of too little."""
+    return _family(_cubes(scores, protocol), protocol, protocol.primary)[1]
+
+
+def _family(
+    cubes: dict[str, dict[str, Array]], protocol: Protocol, reward: str
+) -> tuple[list[tuple[Array, Array]], list[Array | None]]:
+    """Both sides of every comparison on a reward, and their differences."""
+    sides = [_sides(cubes[reward], c.on, c.off, protocol, reward) for c in protocol.comparisons]
+    found = [stats.paired_differences(high, low) for high, low in sides]
+    return sides, [d if _complete(d) else None for d in found]
 
 
 def _cubes(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
@@ -128,70 +142,115 @@ def _cubes(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Arra
     return empty
 
 
-def _interval(d: Array, confidence: float = 0.95) -> stats.Interval | None:
-    """The crossed interval, or None if fewer than two prompts are complete."""
+def _complete(d: Array, seeds: int = 1) -> bool:
+    """Whether so many training seeds and two prompts are left of differences ``[S, P]``."""
     kept = d[~np.isnan(d).all(axis=1)]
-    if not len(kept) or (~np.isnan(kept).any(axis=0)).sum() < 2:
-        return None
-    return stats.crossed_interval(d, confidence)
+    return len(kept) >= seeds and int((~np.isnan(kept).any(axis=0)).sum()) >= 2
 
 
 def _mean(cube: Array) -> stats.Interval | None:
-    return _interval(stats.paired_differences(cube, np.zeros_like(cube)))
+    flat = stats.paired_differences(cube, np.zeros_like(cube))
+    return stats.crossed_interval(flat) if _complete(flat) else None
 
 
-def _contrast(
-    cubes: dict[str, Array], on: str, off: str, protocol: Protocol, reward: str
-) -> Contrast | None:
+def _sides(
+    cubes: dict[str, Array], on: Sequence[str], off: Sequence[str], protocol: Protocol, reward: str
+) -> tuple[Array, Array]:
+    """Scores ``[S, P, K]`` that count for a comparison and against it, higher being better."""
     direction = {r.name: r.direction for r in protocol.rewards}[reward]
     sign = 1.0 if direction == "higher" else -1.0
-    high, low = np.broadcast_arrays(sign * cubes[on], sign * cubes[off])
-    d = stats.paired_differences(high, low)
-    interval = _interval(d, 1 - protocol.statistics.alpha)
-    if interval is None:
+    high, low = (sum(sign * cubes[arm] for arm in arms) for arms in (on, off))
+    first, second = np.broadcast_arrays(high, low)
+    return first, second
+
+
+def _wins(high: Array, low: Array, protocol: Protocol) -> stats.WinRate | None:
+    if not _complete(stats.paired_differences(high, low)):
         return None
-    dz = stats.effect_size_dz(d)
-    bootstrap = None
-    if not interval.conditional and reward == protocol.primary:
-        drawn = stats.pigeonhole_bootstrap(d, seed=BOOTSTRAP_SEED)
-        bootstrap = (drawn.low, drawn.high)
-    return Contrast(
-        interval=interval,
-        wins=stats.win_rate(high, low, eps=protocol.statistics.tie),
-        dz=dz if np.isfinite(dz) else None,
-        bootstrap=bootstrap,
-        seed_effects=tuple(float(np.nanmean(row)) for row in d if not np.isnan(row).all()),
+    return stats.win_rate(high, low, eps=protocol.statistics.tie)
+
+
+def _findings(cubes: dict[str, dict[str, Array]], protocol: Protocol) -> tuple[Finding, ...]:
+    """The contrasts of each reward, and the verdicts on the primary one."""
+    declared, primary = protocol.statistics, protocol.primary
+    names = [comparison.name for comparison in protocol.comparisons]
+    gain = None if declared.gain is None else names.index(declared.gain)
+    by_reward = {reward: _family(cubes, protocol, reward) for reward in cubes}
+    sides, judged_on = by_reward[primary]
+    said = stats.judge(
+        judged_on,
+        [_missing_share(high, low) for high, low in sides],
+        gain=gain,
+        share=declared.share,
+        bound=declared.bound,
+        alpha=declared.alpha,
+    )
+    contrasts = {
+        reward: _contrasts(*of_reward, protocol, gain, reward == primary)
+        for reward, of_reward in by_reward.items()
+    }
+    return tuple(
+        Finding(
+            comparison,
+            {reward: found[number] for reward, found in contrasts.items()},
+            judged.p_adjusted,
+            judged.verdict.word,
+            judged.verdict.reason,
+        )
+        for number, (comparison, judged) in enumerate(zip(protocol.comparisons, said, strict=True))
     )
 
 
-def _findings(
-    protocol: Protocol, contrasts: list[dict[str, Contrast | None]], delta0: float | None
-) -> tuple[Finding, ...]:
-    """Holm over the declared family on the primary reward, then a verdict each.
+def _contrasts(
+    sides: Sequence[tuple[Array, Array]],
+    family: Sequence[Array | None],
+    protocol: Protocol,
+    gain: int | None,
+    resampled: bool,
+) -> list[Contrast | None]:
+    """Every comparison on one reward; None where too little is left."""
+    noise = stats.seed_noise(d for d in family if d is not None)
+    level = 1 - protocol.statistics.alpha
+    several = [d for d in family if d is not None and _complete(d, seeds=2)] if resampled else []
+    drawn = iter(stats.pigeonhole_bootstraps(several, seed=BOOTSTRAP_SEED) if several else ())
+    whole = None if gain is None else family[gain]
+    found: list[Contrast | None] = []
+    for number, ((high, low), d) in enumerate(zip(sides, family, strict=True)):
+        if d is None:
+            found.append(None)
+            continue
+        share = None
+        if whole is not None and number != gain:
+            share = stats.share_of_gain(d, whole, noise, level)
+        dz = stats.effect_size_dz(d)
+        sample = next(drawn) if resampled and _complete(d, seeds=2) else None
+        found.append(
+            Contrast(
+                interval=stats.moderated_interval(d, noise, level),
+                of_gain=share,
+                wins=stats.win_rate(high, low, eps=protocol.statistics.tie),
+                dz=dz if np.isfinite(dz) else None,
+                bootstrap=None if sample is None else (sample.low, sample.high),
+                seed_effects=tuple(float(np.nanmean(r)) for r in d if not np.isnan(r).all()),
+            )
+        )
+    return found
 
-    A comparison that could not be made stays in the family, with a p-value of 1.
-    """
-    primary = [c[protocol.primary] for c in contrasts]
-    adjusted = stats.holm([1.0 if c is None else c.interval.p_value for c in primary]).tolist()
-    found: list[Finding] = []
-    for comparison, by_reward, contrast, p in zip(
-        protocol.comparisons, contrasts, primary, adjusted, strict=True
-    ):
-        if contrast is None:
-            said = stats.Verdict("blocked", "too few complete pairs")
-        elif delta0 is None:
-            said = stats.Verdict("blocked", "the A/A control has too few complete pairs")
-        else:
-            missing = _missing_share(contrast, protocol)
-            alpha = protocol.statistics.alpha
-            said = stats.verdict(contrast.interval, p, delta0, missing, alpha)
-        shown = None if contrast is None else p
-        found.append(Finding(comparison, by_reward, shown, said.word, said.reason))
-    return tuple(found)
 
-
-def _missing_share(contrast: Contrast, protocol: Protocol) -> float:
+def _missing_share(high: Array, low: Array) -> float:
     """Missing share of the planned image pairs: a cell can be there though an image is not."""
-    i = contrast.interval
-    cells = (i.n_seeds + i.dropped_seeds) * (i.n_prompts + i.dropped_prompts)
-    return contrast.wins.n_missing / (cells * protocol.images.per_prompt)
+    return float(np.isnan(high - low).mean())
+
+
+def _image_noise(cubes: dict[str, Array], protocol: Protocol) -> stats.ImageNoise | None:
+    first, second = (cubes[arm.name] for arm in protocol.control)
+    if not _complete(stats.paired_differences(second, first)):
+        return None
+    return stats.image_noise(first, second)
+
+
+def _training_noise(cube: Array) -> stats.TrainingNoise | None:
+    flat = stats.paired_differences(cube, np.zeros_like(cube))
+    if not _complete(flat, seeds=2):
+        return None
+    return replace(stats.training_noise(flat), pairs=())

@@ -75,8 +75,8 @@ def read_manifest(folder: Path) -> Manifest:
     return _read(folder / MANIFEST, Manifest)
 
 
-def read_results(folder: Path) -> Results:
-    """Analyse the scores of a result folder by its protocol.
+def read_scores(folder: Path) -> tuple[pd.DataFrame, Protocol]:
+    """The scores of a result folder, and the protocol that they are to be analysed by.
 
     Raises:
         UserError: If one is missing, damaged or of another schema, or they do not fit.
@@ -88,7 +88,16 @@ def read_results(folder: Path) -> Results:
     except ValueError as error:
         raise _damaged(folder / SCORES, "not a table of scores") from error
     _verify(folder / SCORES, scores, protocol)
-    return analyse(scores, protocol)
+    return scores, protocol
+
+
+def read_results(folder: Path) -> Results:
+    """Analyse the scores of a result folder by its protocol.
+
+    Raises:
+        UserError: As :func:`read_scores`.
+    """
+    return analyse(*read_scores(folder))
 
 
 def _read(path: Path, kind: type[R]) -> R:

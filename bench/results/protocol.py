@@ -23,15 +23,19 @@ class Arm(Record):
     """Its name in tables, and in the column ``arm`` of the scores."""
     seeds: tuple[int | None, ...]
     """Training seeds; the one seed None for the base model, numbers of pairs for the control."""
+    same_as: str | None = None
+    """An earlier arm whose runs are its own, because all settings that count are equal."""
 
 
 class Comparison(Record):
-    """A paired difference ``on - off`` of the declared family of tests."""
+    """A paired difference of the declared family of tests: scores of ``on`` less of ``off``."""
 
-    on: str
-    """Name of the arm that is looked at."""
-    off: str
-    """Name of the arm it is held against."""
+    name: str
+    """As tables have it, e.g. ``DPO+A - DPO``."""
+    on: tuple[str, ...]
+    """Names of the arms that count for it: one, or two for an interaction."""
+    off: tuple[str, ...]
+    """Names of as many arms that count against it."""
     question: str
     """What the difference answers, in words."""
 
@@ -72,6 +76,8 @@ class Images(Record):
     """Base seed of the noise."""
     dtype: str
     """Precision of the models."""
+    matmul: str
+    """How a GPU multiplied float32 values: ``float32`` or ``tf32``."""
 
 
 class Mark(Record):
@@ -102,9 +108,12 @@ class Statistics(Record):
 
     alpha: float
     """Level of the family of tests; intervals are those of ``1 - alpha``."""
-    delta0: float | None
-    """Smallest effect of interest in units of the primary reward; None takes the noise floor of
-    the A/A control."""
+    gain: str | None
+    """Name of the comparison that differences are held against; None without any."""
+    share: float | None
+    """Share of that gain within which a difference counts as none, in (0, 1)."""
+    bound: float | None
+    """That bound in units of the primary reward, where it is no share."""
     tie: float
     """Scores that differ by no more than this are a tie."""
 
@@ -159,8 +168,13 @@ class Protocol(Record):
                 raise ValueError(f"two {what} have one name")
         if self.primary not in rewards:
             raise ValueError(f"primary {self.primary!r} is not among the rewards")
-        if lost := {n for c in self.comparisons for n in (c.on, c.off)} - set(names):
+        if lost := {n for c in self.comparisons for n in (*c.on, *c.off)} - set(names):
             raise ValueError(f"a comparison names {sorted(lost)[0]!r}, which is no arm")
+        declared = self.statistics
+        if declared.gain not in {None, *(c.name for c in self.comparisons)}:
+            raise ValueError(f"the gain {declared.gain!r} is no comparison")
+        if declared.share is not None and (declared.bound is not None or declared.gain is None):
+            raise ValueError("a bound of equivalence is a share of a gain, or absolute, not both")
         return self
 
     def all_arms(self) -> tuple[Arm, ...]:

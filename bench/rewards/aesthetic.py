@@ -10,8 +10,8 @@ from PIL import Image
 from bench.rewards.base import Card, miniature
 from bench.rewards.clip import VIT_L_14
 from bench.rewards.kit.pixels import RESIZE_FIRST
-from bench.rewards.kit.towers import MODEL_FILES, TowerReward
 from bench.rewards.kit.weights import Weights
+from bench.rewards.towers import MODEL_FILES, TowerReward
 
 if TYPE_CHECKING:
     from bench.rewards.kit.models import Head

@@ -15,6 +15,7 @@ from bench.rewards.kit.shared import Shared
 from bench.rewards.kit.weights import Found, Weights, find
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
+from trainers.machine.precision import BYTES, Matmul
 from trainers.registry import code_identity
 
 Scores = NDArray[np.float32]
@@ -59,8 +60,6 @@ class Card(BaseModel):
 
 _DESCRIPTION = {"range", "parameters", "trained_on", "licence"}
 """Fields of a card that decide no score."""
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Bytes of a parameter, by dtype."""
 
 
 def miniature(
@@ -105,6 +104,8 @@ class Reward(ABC):
     """Precisions it can be asked for; a reward without any has that of its card."""
     batch_size: int = 16
     """Images per forward pass, where there is one. Scores depend on it by rounding only."""
+    matmul: Matmul = "float32"
+    """How a GPU multiplies float32 values while it scores; see ``bench.rewards.engine.run``."""
 
     def __init__(
         self,
@@ -162,16 +163,17 @@ class Reward(ABC):
 
         The digest covers what the card says about the score and the sha256 of every file read, for
         a reward of another package that of its module, too, so scores whose signatures are equal
-        were computed alike. ``given`` stands for the origin where
-        a local folder holds other bytes than the known ones. Needs the files, but does not load
-        the model.
+        were computed alike. ``given`` stands for the origin where a local folder holds other bytes
+        than the known ones, and ``float32, tf32`` for the precision of a GPU that rounds products.
+        Needs the files, but does not load the model.
         """
         card, files = self.card, self.files
         described = card.model_dump(mode="json", exclude=_DESCRIPTION)
         identity = {"card": described, "sha256": files.sha256, **code_identity(type(self))}
         origin = card.origin if files.genuine else "given"
         digest = sha256_text(canonical_json(identity))[:12]
-        return f"{card.name}|{origin}|{card.scale}|{card.dtype}|{digest}"
+        dtype = card.dtype if self.matmul == "float32" else f"{card.dtype}, {self.matmul}"
+        return f"{card.name}|{origin}|{card.scale}|{dtype}|{digest}"
 
     @abstractmethod
     def load(self) -> None:

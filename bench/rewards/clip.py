@@ -9,8 +9,8 @@ from PIL import Image
 from bench.rewards.base import Card, miniature
 from bench.rewards.kit.pixels import RESIZE_FIRST
 from bench.rewards.kit.text import Ids, open_clip_tokens
-from bench.rewards.kit.towers import MODEL_FILES, TEXT_16, TEXT_77, TOKENIZER_FILE, TowerReward
 from bench.rewards.kit.weights import Weights
+from bench.rewards.towers import MODEL_FILES, TEXT_16, TEXT_77, TOKENIZER_FILE, TowerReward
 
 VIT_L_14 = Weights(
     id="openai/clip-vit-large-patch14",
@@ -81,7 +81,7 @@ class CLIPScoreH14(CLIPScore):
     )
 
     def tokens(self, prompts: Sequence[str]) -> Ids:
-        """See :class:`bench.rewards.kit.towers.TowerReward`."""
+        """See :class:`bench.rewards.towers.TowerReward`."""
         return open_clip_tokens(self.tokenizer, prompts)
 
 

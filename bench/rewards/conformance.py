@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.mini.world import draw_look, render, scenes
 from bench.rewards.base import Reward, Scores
+from bench.world.scenes import draw_look, render, scenes
 from trainers.errors import UserError
 from trainers.seeds import numpy_generator
 

@@ -1,6 +1,7 @@
 """Scores of images by several rewards, in one file that is also the cache of the job."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +16,11 @@ from pyarrow import csv
 
 from bench.images.read import Item
 from bench.rewards import REWARDS
-from bench.rewards.base import Reward
+from bench.rewards.base import Reward, Scores
 from bench.rewards.kit.shared import Shared
 from bench.spec.model import Scoring
 from trainers.errors import UserError
-from trainers.files import write_atomically
+from trainers.files import locked, write_atomically
 
 CHUNK = 32
 """Distinct images that are decoded at a time."""
@@ -38,6 +39,7 @@ SCHEMA = pa.schema(
     ]
 )
 """``file`` is the image's name in its folder, null in rows of before there was this column."""
+NO_SCORES = SCHEMA.empty_table()
 CSV = ".csv"
 """Suffix of a file of scores that is comma-separated values; any other is parquet."""
 Key = tuple[str, str, str]
@@ -91,7 +93,18 @@ def make_reward(name: str, settings: Scoring, shared: Shared) -> Reward:
     )
     if settings.batch_size is not None:
         reward.batch_size = settings.batch_size
+    reward.matmul = settings.matmul
     return reward
+
+
+def run(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+    """Scores ``float32[n]`` of image ``i`` against prompt ``i``, multiplied as the reward says."""
+    reward.load()
+    if "torch" in sys.modules:  # A rule loads none.
+        from trainers.machine.execution import set_matmul
+
+        set_matmul(reward.matmul)
+    return reward.score(images, prompts)
 
 
 def score_items(
@@ -111,13 +124,12 @@ def score_items(
         items: Images with their prompts.
         rewards: By name; models are loaded here.
         path: The file, in ``SCHEMA``; csv by its suffix, parquet otherwise. Rows of other images
-            and rewards stay.
+            and rewards stay, and so do those that another process writes at the same time.
         memory: Bytes that models may take at a time; rewards that do not fit together take turns.
         report: Told the name of a reward and how many of its items it is through with.
         tell: Told the name of a reward that stops, at once, and why.
     """
-    old = _read(path)
-    job = Scored(_finite(old), tell=tell)
+    job = Scored(_finite(_read(path)), tell=tell)
     for name, reward in rewards.items():
         with job.guard(name):
             job.signatures[name] = reward.signature
@@ -131,21 +143,26 @@ def score_items(
                 for name in group:
                     report(name, through)
                 if time.monotonic() - saved > SAVE_EVERY:
-                    _write(path, items, job, old)
+                    _save(path, items, job)
                     saved = time.monotonic()
     finally:
-        _write(path, items, job, old)
+        _save(path, items, job)
     return job
+
+
+def by_model(rewards: Mapping[str, Reward]) -> list[list[str]]:
+    """Names of rewards, those together that share a model."""
+    names: dict[Hashable, list[str]] = {}
+    for name, reward in rewards.items():
+        names.setdefault(reward.model_key, []).append(name)
+    return list(names.values())
 
 
 def _passes(rewards: Mapping[str, Reward], memory: int | None) -> Iterator[dict[str, Reward]]:
     """Groups of rewards whose models fit into memory together, those that share one adjacent."""
-    names: dict[Hashable, list[str]] = {}
-    for name, reward in rewards.items():
-        names.setdefault(reward.model_key, []).append(name)
     group: dict[str, Reward] = {}
     size = 0
-    for sharing in names.values():
+    for sharing in by_model(rewards):
         more = max(rewards[name].memory for name in sharing)
         if group and memory is not None and size + more > memory:
             yield group
@@ -178,8 +195,8 @@ def _score_chunk(job: Scored, chunk: Sequence[Item], group: Mapping[str, Reward]
         if not todo:
             continue
         with job.guard(name):
-            reward.load()
-            values = reward.score(
+            values = run(
+                reward,
                 [images[item.sha256] for item in todo.values()],
                 [item.prompt for item in todo.values()],
             )
@@ -199,9 +216,9 @@ def _open(job: Scored, items: Iterable[Item], images: dict[str, Image.Image]) ->
 def _read(path: Path) -> pa.Table:
     """Scores of an earlier or interrupted job."""
     if not path.is_file():
-        return SCHEMA.empty_table()
+        return NO_SCORES
     try:
-        table = _read_csv(path) if path.suffix == CSV else pq.read_table(path)
+        table = _read_csv(path) if path.suffix == CSV else _read_parquet(path)
         if "file" not in table.column_names:
             table = table.append_column("file", pa.nulls(len(table), pa.string()))
         return table.cast(SCHEMA)
@@ -210,6 +227,11 @@ def _read(path: Path) -> pa.Table:
             f"{path}: expected scores that this command has written, got {error}: move the file "
             "away, or give another one by --out"
         ) from error
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    """Nothing that was changed on the disk passes for a score."""
+    return pq.read_table(path, page_checksum_verification=True)
 
 
 def _read_csv(path: Path) -> pa.Table:
@@ -231,8 +253,14 @@ def _finite(table: pa.Table) -> dict[Key, float]:
     return {key: score for key, score in pairs if score is not None}
 
 
-def _write(path: Path, items: Sequence[Item], job: Scored, old: pa.Table) -> None:
-    """Rows of this job in the order of rewards and items, then those of earlier ones."""
+def _save(path: Path, items: Sequence[Item], job: Scored) -> None:
+    """Write what a job has so far, and keep what is there, of another process perhaps."""
+    with locked(path.with_name(f".{path.name}.lock")):
+        write_scores(path, items, job, _read(path))
+
+
+def write_scores(path: Path, items: Sequence[Item], job: Scored, old: pa.Table = NO_SCORES) -> None:
+    """Write rows of a job in the order of rewards and items, then those of earlier ones."""
     parts = []
     for name, signature in job.signatures.items():
         columns = {
@@ -248,8 +276,12 @@ def _write(path: Path, items: Sequence[Item], job: Scored, old: pa.Table) -> Non
     mine = {key for part in parts for key in _keys(part)}
     parts.append(old.filter(pa.array([key not in mine for key in _keys(old)], pa.bool_())))
     whole = pa.concat_tables(parts)
-    write = csv.write_csv if path.suffix == CSV else pq.write_table
+    write = csv.write_csv if path.suffix == CSV else _write_parquet
     write_atomically(path, lambda part: write(whole, part))
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, write_page_checksum=True)
 
 
 def available_memory(device: str) -> int:

@@ -10,7 +10,8 @@ from bench.rewards.base import Card, miniature
 from bench.rewards.clip import VIT_H_14
 from bench.rewards.kit.pixels import LONGEST_SIDE
 from bench.rewards.kit.text import Ids, encode, open_clip_tokens
-from bench.rewards.kit.towers import (
+from bench.rewards.kit.weights import Weights
+from bench.rewards.towers import (
     CONFIG_FILE,
     MODEL_FILE,
     MODEL_FILES,
@@ -19,7 +20,6 @@ from bench.rewards.kit.towers import (
     TOKENIZER_FILE,
     TowerReward,
 )
-from bench.rewards.kit.weights import Weights
 
 CHECKPOINTS = Weights(
     id="xswu/HPSv2",
@@ -63,7 +63,7 @@ class HPSv2(TowerReward):
     model_file = "HPS_v2.1_compressed.pt"
 
     def tokens(self, prompts: Sequence[str]) -> Ids:
-        """See :class:`bench.rewards.kit.towers.TowerReward`."""
+        """See :class:`bench.rewards.towers.TowerReward`."""
         return open_clip_tokens(self.tokenizer, prompts)
 
     def _score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.floating]:
@@ -99,5 +99,5 @@ class MiniHPSv2(HPSv2):
     model_file = MODEL_FILE
 
     def tokens(self, prompts: Sequence[str]) -> Ids:
-        """See :class:`bench.rewards.kit.towers.TowerReward`."""
+        """See :class:`bench.rewards.towers.TowerReward`."""
         return encode(self.tokenizer, prompts)[0]

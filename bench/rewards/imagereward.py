@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from PIL import Image
 
-from bench.rewards.base import BYTES, Card, Reward, Scores, check_lengths, miniature
-from bench.rewards.kit.pixels import RESIZE_FIRST, prepare
+from bench.rewards.base import Card, Reward, Scores, check_lengths, miniature
+from bench.rewards.kit.pixels import RESIZE_FIRST, preprocess
 from bench.rewards.kit.text import encode, read_tokenizer
-from bench.rewards.kit.towers import CONFIG_FILE, MODEL_FILE, MODEL_FILES, TEXT_16, TOKENIZER_FILE
 from bench.rewards.kit.weights import Weights
+from bench.rewards.towers import CONFIG_FILE, MODEL_FILE, MODEL_FILES, TEXT_16, TOKENIZER_FILE
+from trainers.machine.precision import BYTES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -104,7 +105,7 @@ class ImageReward(Reward):
         scores = np.empty(len(images), np.float32)
         if not images:
             return scores
-        pixels = prepare(images, RESIZE_FIRST, rater.side, self.shared)
+        pixels = preprocess(images, RESIZE_FIRST, rater.side, self.shared)
         ids, mask = encode(self.tokenizer, prompts)
         tokens, place = self.shared.rows(self.model_key, pixels, rater.see, self.batch_size)
         for start in range(0, len(images), self.batch_size):

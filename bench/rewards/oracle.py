@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from bench.mini.oracle import CRAFT_SHARE, FIT_WEIGHTS, judge
-from bench.mini.world import SIDE, Scene, parse
 from bench.rewards.base import Card, Reward, Scores, check_lengths
 from bench.rewards.kit.pixels import to_rgb
+from bench.world.oracle import CRAFT_SHARE, FIT_WEIGHTS, judge
+from bench.world.scenes import SIDE, Scene, parse
 from trainers.errors import UserError
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from bench.rewards.base import Card, miniature
 from bench.rewards.clip import VIT_H_14
 from bench.rewards.kit.pixels import RGB_FIRST
-from bench.rewards.kit.towers import MODEL_FILES, TEXT_16, TEXT_77, TOKENIZER_FILE, TowerReward
 from bench.rewards.kit.weights import Weights
+from bench.rewards.towers import MODEL_FILES, TEXT_16, TEXT_77, TOKENIZER_FILE, TowerReward
 
 
 class PickScore(TowerReward):

@@ -1,11 +1,12 @@
 """From a spec to arms, runs and the comparisons that were declared."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, combinations
 
 from pydantic import ValidationError
 
-from bench.spec.model import Overrides, Spec, override
+from bench.spec.model import Interaction, Overrides, Spec, override
 from trainers.config import TrainConfig
 from trainers.errors import UserError
 from trainers.registry import explain
@@ -30,10 +31,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired difference ``on - off`` that belongs to the declared family of tests."""
+    """A paired difference that belongs to the declared family of tests."""
 
-    on: str
-    off: str
+    name: str
+    """As tables have it, e.g. ``DPO+A - DPO``."""
+    on: tuple[str, ...]
+    """Arms that count for it, one but for an interaction."""
+    off: tuple[str, ...]
+    """Arms that count against it, as many."""
     question: str
 
 
@@ -43,6 +48,18 @@ class Matrix:
 
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
+    gain: str | None
+    """Name of the comparison that others are held against; None where none of it is left."""
+
+    def twins(self) -> dict[str, str]:
+        """Arms whose runs are those of an earlier one, by name, and that arm's name."""
+        first: dict[tuple[str, ...], str] = {}
+        found: dict[str, str] = {}
+        for arm in self.arms:
+            runs = tuple(config.run_id() for config in arm.configs.values())
+            if (earlier := first.setdefault(runs, arm.name)) != arm.name:
+                found[arm.name] = earlier
+        return found
 
 
 def build_matrix(spec: Spec, base_sha256: str, data_sha256: str) -> Matrix:
@@ -57,7 +74,13 @@ def build_matrix(spec: Spec, base_sha256: str, data_sha256: str) -> Matrix:
         Arm(name, parts, {s: _config(name, spec, fixed, deltas, s) for s in spec.seeds})
         for name, (parts, deltas) in changes.items()
     )
-    return Matrix(arms, _comparisons(spec))
+    declared = _declared(spec, {arm.name for arm in arms})
+    gain = _gain(spec, [comparison.name for comparison in declared])
+    twins = Matrix(arms, (), None).twins()
+    # Two arms that are one run have no difference to be tested.
+    kept = [c for c in declared if sorted(twins.get(a, a) for a in c.on)
+            != sorted(twins.get(a, a) for a in c.off)]  # fmt: skip
+    return Matrix(arms, tuple(kept), gain if gain in {c.name for c in kept} else None)
 
 
 def arm_name(objective: str, parts: tuple[str, ...]) -> str:
@@ -130,24 +153,81 @@ def _config(
         raise UserError(f"{where}: {error}") from error
 
 
-def _comparisons(spec: Spec) -> tuple[Comparison, ...]:
-    """The declared family of tests.
+def _difference(on: str, off: str, question: str) -> Comparison:
+    return Comparison(f"{on} - {off}", (on,), (off,), question)
+
+
+def _comparisons(spec: Spec) -> Iterator[Comparison]:
+    """What objectives, components and controls make of the family.
 
     Objective against base, every component added to every arm without it, all components against
-    none, and every control against its origin.
+    none, every objective against every earlier one, and every control against its origin.
     """
-    found: list[Comparison] = []
     names = tuple(spec.components)
     for objective in spec.objectives:
-        found.append(Comparison(objective, BASE, f"does {objective} beat the base model?"))
+        yield _difference(objective, BASE, f"does {objective} beat the base model?")
         for parts in _subsets(names):
             for name in (n for n in names if n not in parts):
                 more = tuple(n for n in names if n in parts or n == name)
                 on, off = arm_name(objective, more), arm_name(objective, parts)
-                found.append(Comparison(on, off, f"does {name} help {off}?"))
+                yield _difference(on, off, f"does {name} help {off}?")
         if len(names) > 1:
             on = arm_name(objective, names)
-            found.append(Comparison(on, objective, f"do {' and '.join(names)} help {objective}?"))
+            yield _difference(on, objective, f"do {' and '.join(names)} help {objective}?")
+    for earlier, later in combinations(spec.objectives, 2):
+        yield _difference(later, earlier, f"does {later} beat {earlier}?")
     for name, control in spec.controls.items():
-        found.append(Comparison(name, control.of, f"does {name} beat {control.of}?"))
-    return tuple(found)
+        yield _difference(name, control.of, f"does {name} beat {control.of}?")
+
+
+def _declared(spec: Spec, arms: set[str]) -> list[Comparison]:
+    """The declared family of tests.
+
+    Raises:
+        UserError: If a further comparison names what is not there, or is there already.
+    """
+    found = list(_comparisons(spec))
+    for further in spec.comparisons:
+        made = _read(further) if isinstance(further, str) else _interaction(spec, further)
+        where = f"spec {spec.name!r}: comparison {made.name!r}"
+        if unknown := sorted({*made.on, *made.off} - arms - {BASE}):
+            raise UserError(
+                f"{where} names an unknown arm {unknown[0]!r}: known are "
+                f"{', '.join((BASE, *sorted(arms)))}"
+            )
+        if made.name in {comparison.name for comparison in found}:
+            raise UserError(f"{where} is in the family already: remove it")
+        found.append(made)
+    return found
+
+
+def _read(text: str) -> Comparison:
+    """``DPO+A - SFT``."""
+    on, _, off = text.partition(" - ")
+    return _difference(on, off, f"does {on} beat {off}?")
+
+
+def _interaction(spec: Spec, asked: Interaction) -> Comparison:
+    first, second = asked.interaction
+    both = arm_name(asked.of, tuple(n for n in spec.components if n in asked.interaction))
+    one, other = arm_name(asked.of, (first,)), arm_name(asked.of, (second,))
+    return Comparison(
+        f"{first} x {second} in {asked.of}", (both, asked.of), (one, other),
+        f"does {first} do more for {asked.of} with {second} on than without?",
+    )  # fmt: skip
+
+
+def _gain(spec: Spec, declared: list[str]) -> str:
+    """Name of the comparison that differences are held against.
+
+    Raises:
+        UserError: If it is not of the family.
+    """
+    first = next(iter(spec.objectives))
+    gain = spec.statistics.equivalence.of or f"{first} - {BASE}"
+    if gain not in declared:
+        raise UserError(
+            f"spec {spec.name!r}: statistics.equivalence.of: no comparison {gain!r}: expected one "
+            f"of {', '.join(declared)}"
+        )
+    return gain

@@ -3,13 +3,14 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.assets import specs_folder
 from trainers.errors import UserError
+from trainers.machine.precision import Matmul, Precision
 from trainers.registry import explain
 
 _Frozen = ConfigDict(frozen=True, extra="forbid")
@@ -48,8 +49,10 @@ class Generate(BaseModel):
     height: int | None = Field(None, ge=16, multiple_of=16)
     width: int | None = Field(None, ge=16, multiple_of=16)
     """Pixels; None takes the size that the model was trained for."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Precision = "float32"
     """Precision of the models."""
+    matmul: Matmul = "float32"
+    """How a GPU multiplies float32 values."""
     images_per_prompt: int = Field(1, ge=1)
     seed: int = 0
     batch_size: int = Field(25, ge=1)
@@ -87,12 +90,42 @@ class Scoring(BaseModel):
     model_config = _Frozen
     device: str = "cpu"
     """A torch device."""
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    dtype: Precision | None = None
     """Precision of the models; None takes that of each card."""
+    matmul: Matmul = "float32"
+    """How a GPU multiplies float32 values; part of a signature unless it is ``float32``."""
     batch_size: int | None = Field(None, ge=1)
     """Images per forward pass; None takes what each reward suggests."""
     weights: dict[str, str] = {}
     """Where a reward's files lie, by its name: a folder, or ``owner/name@revision`` on the Hub."""
+
+
+class Equivalence(BaseModel):
+    """The bound within which a difference counts as none: a share of a gain, or absolute."""
+
+    model_config = _Frozen
+    share: float | None = Field(None, gt=0, lt=1)
+    """Of the gain ``of``, which must itself be established."""
+    of: str | None = None
+    """A comparison of the family, e.g. ``DPO - base``; None for the first objective's with the base
+    model."""
+    bound: float | None = Field(None, gt=0)
+    """In units of the primary metric."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "Equivalence":
+        if (self.share is None) == (self.bound is None) or (self.of and self.bound is not None):
+            raise ValueError("give a share (and 'of', whose gain it is a share of), or a bound")
+        return self
+
+
+class Interaction(BaseModel):
+    """A further comparison: what the first component does with the second on, less without it."""
+
+    model_config = _Frozen
+    interaction: tuple[str, str]
+    of: str
+    """The objective."""
 
 
 class Statistics(BaseModel):
@@ -100,9 +133,8 @@ class Statistics(BaseModel):
 
     model_config = _Frozen
     alpha: float = Field(0.05, gt=0, lt=0.5)
-    delta0: float | None = Field(None, gt=0)
-    """Smallest effect of interest in units of the primary metric; None takes the noise floor of
-    the A/A control."""
+    equivalence: Equivalence = Equivalence(share=0.2)
+    """What differences count as none."""
     tie: float = Field(0.0, ge=0)
     """Scores closer than this are a tie."""
     control_pairs: int = Field(3, ge=2)
@@ -143,6 +175,9 @@ class Spec(BaseModel):
     """Arms with all components off, by name: what each changes in ``train``."""
     components: dict[str, Component] = {}
     controls: dict[str, Control] = {}
+    comparisons: tuple[str | Interaction, ...] = ()
+    """Further ones of the declared family, after those that objectives, components and controls
+    make; one arm against another is written ``DPO+A - SFT``."""
     seeds: tuple[int, ...] = Field(min_length=1)
     generate: Generate = Generate()
     prompts: str

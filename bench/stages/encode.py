@@ -8,8 +8,9 @@ from bench.spec.model import Cost, Encoding
 from bench.stages.base import Report, Stage
 from bench.stages.store import Store, as_json, locked
 from trainers.backbones import BACKBONES, Backbone
-from trainers.data.encode import Encoded, encode_pairs
-from trainers.data.encodings import CachedEncodings, Encoder, EncodingCache, LiveEncodings
+from trainers.data.encode import EncodedPairs, encode_pairs
+from trainers.data.encoder import Encoder
+from trainers.data.encodings import CachedEncodings, EncodingCache, LiveEncodings
 from trainers.data.index import Index
 from trainers.data.pairs import Pairs
 from trainers.data.select import select
@@ -122,7 +123,7 @@ def open_pairs(pairs: StoredPairs, backbone: Backbone, settings: DataSettings) -
     return Pairs(index, settings, CachedEncodings(index, cache), backbone.micro_conditioned)
 
 
-def _encode(pairs: StoredPairs, backbone: Backbone, report: Report) -> Encoded:
+def _encode(pairs: StoredPairs, backbone: Backbone, report: Report) -> EncodedPairs:
     rows = pairs.source.open()
     encoder = Encoder(backbone, pairs.settings, pairs.base_sha256)
     cache = EncodingCache(pairs.cache, encoder) if pairs.encoding.cache else None

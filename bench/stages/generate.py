@@ -1,19 +1,33 @@
-"""The stage that makes images."""
+"""The stage that makes images.
 
-from collections.abc import Sequence
+The images of one network by one way of sampling lie together in a pool of the store, whatever sets
+they stand in: those that one more prompt asks for, or a second image of each, are all that is
+drawn. An image set is a folder of its own with an index, and of hard links to images of the pool.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.images.draw import draw, load_pipeline
-from bench.images.folder import image_name, write_index
+from bench.images.folder import (
+    add_image,
+    extend_index,
+    image_name,
+    keep_intact,
+    write_index,
+)
 from bench.images.samplers import fitting
 from bench.spec.model import Cost, Generate
 from bench.stages.base import Report, Stage
 from bench.stages.store import Store
 from bench.stages.train import TrainStage
-from trainers.files import sha256_file, write_atomically
+from trainers.backbones import BACKBONES
+from trainers.backbones.base import ADAPTER_FILE
+from trainers.files import canonical_json, sha256_file, sha256_text
 
 
 @dataclass(frozen=True)
@@ -44,8 +58,13 @@ class GenerateStage(Stage):
 
     def key(self) -> dict[str, Any]:
         """See the base class. Prompt ids are names; they do not enter."""
-        prompts = [prompt for _, prompt in self.prompts]
-        return images_key(self.settings, prompts, self.backbone, self.base_sha256, self.first_index)
+        return {
+            "settings": self.settings.model_dump(mode="json", exclude=set(Generate.EXECUTION)),
+            "first_index": self.first_index,
+            "prompts": [prompt for _, prompt in self.prompts],
+            "backbone": self.backbone,
+            "base": self.base_sha256,
+        }
 
     @property
     def units(self) -> int:
@@ -65,27 +84,41 @@ class GenerateStage(Stage):
         """See the base class."""
         network = self.train.output(store) if self.train else None
         prompts = [prompt for _, prompt in self.prompts]
-        write_images(
-            self.base, network, self.backbone, prompts, self.settings, folder, report,
+        identity = pool_identity(
+            self.settings, self.backbone, self.base_sha256, self._trained(store)
+        )
+        pool = store.pool(self.kind) / identity[:16]
+        rows = write_images(
+            self.base, network, self.backbone, prompts, self.settings, pool, report,
             self.first_index,
         )  # fmt: skip
+        for row in rows:
+            _link(pool / row["file"], folder / row["file"])
+        write_index(folder, rows)
+
+    def _trained(self, store: Store) -> dict[str, str]:
+        """sha256 of the files of the network that takes the place of the base model's."""
+        status = self.train.done(store) if self.train else None
+        part = f"{BACKBONES.get(self.backbone).network_part}/"
+        outputs = status.outputs if status else {}
+        return {k: v for k, v in outputs.items() if k == ADAPTER_FILE or k.startswith(part)}
 
 
-def images_key(
-    settings: Generate,
-    prompts: Sequence[str],
-    backbone: str,
-    base_sha256: str,
-    first_index: int = 0,
-) -> dict[str, Any]:
-    """All that decides images of a base model; a trained network in its place comes beside it."""
-    return {
-        "settings": settings.model_dump(mode="json", exclude=set(Generate.EXECUTION)),
-        "first_index": first_index,
-        "prompts": list(prompts),
-        "backbone": backbone,
-        "base": base_sha256,
-    }
+def pool_identity(
+    settings: Generate, backbone: str, base_sha256: str, trained: Mapping[str, str]
+) -> str:
+    """All that decides an image beside its prompt and its index, as hex.
+
+    Args:
+        settings: How images are made; how many of each prompt does not matter.
+        backbone: Kind of the model.
+        base_sha256: Identity of the base model.
+        trained: sha256 by name of the files of a network in its place; empty for the base model.
+    """
+    execution = {*Generate.EXECUTION, "images_per_prompt"}
+    made = settings.model_dump(mode="json", exclude=execution)
+    key = {"settings": made, "backbone": backbone, "base": base_sha256, "trained": dict(trained)}
+    return sha256_text(canonical_json(key))
 
 
 def write_images(
@@ -97,11 +130,12 @@ def write_images(
     folder: Path,
     report: Report,
     first_index: int = 0,
-) -> None:
-    """Write the images of prompts as PNG files, and an index with their hashes.
+) -> list[dict[str, Any]]:
+    """Write the images of prompts as PNG files, but for those that the folder's index has already.
 
-    Images are made in fixed batches, of which a finished one is not made again: the same batches
-    give the same bits, whether or not the run was interrupted.
+    What the index lacks is made in batches over all of it, of which a finished one is not made
+    again, and only then recorded: the same batches give the same bits, whether or not the run was
+    interrupted.
 
     Args:
         base: Folder of the base model.
@@ -109,26 +143,38 @@ def write_images(
         backbone: Kind of the model.
         prompts: None of them twice.
         settings: How images are made, and how many of each prompt.
-        folder: Where they go.
+        folder: Where they go; it may hold others that were made alike, and keeps them.
         report: Told the number of images that are done.
         first_index: Index of the first image of each prompt.
+
+    Returns:
+        Their rows of the index.
     """
     indices = range(first_index, first_index + settings.images_per_prompt)
     keys = [(prompt, k) for prompt in prompts for k in indices]
-    pipeline = load_pipeline(
-        base, network, settings.sampler, backbone, settings.dtype, settings.device
-    )
-    for start in range(0, len(keys), settings.batch_size):
-        part = keys[start : start + settings.batch_size]
-        paths = [folder / image_name(*key) for key in part]
-        if not all(path.exists() for path in paths):
+    hashes = keep_intact(folder, keys)
+    new = [key for key in keys if key not in hashes]
+    if hashes:
+        report(len(hashes))
+    pipeline = None
+    for start in range(0, len(new), settings.batch_size):
+        part = new[start : start + settings.batch_size]
+        if not all((folder / image_name(*key)).exists() for key in part):
+            pipeline = pipeline or load_pipeline(
+                base, network, settings.sampler, backbone, settings.dtype, settings.device
+            )
             images = draw(pipeline, [prompt for prompt, _ in part], part, settings)
-            for path, image in zip(paths, images, strict=True):
-                write_atomically(path, partial(image.save, format="PNG"))
-        report(start + len(part))
-    rows = [
-        {"prompt": prompt, "k": k, "file": image_name(prompt, k),
-         "sha256": sha256_file(folder / image_name(prompt, k))}
-        for prompt, k in keys
-    ]  # fmt: skip
-    write_index(folder, rows)
+            for key, image in zip(part, images, strict=True):
+                add_image(folder, key, image)
+        report(len(keys) - len(new) + start + len(part))
+    hashes |= {key: sha256_file(folder / image_name(*key)) for key in new}
+    return extend_index(folder, {key: hashes[key] for key in keys})
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; where the file system cannot, a copy."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

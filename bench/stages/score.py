@@ -1,4 +1,8 @@
-"""The stage that scores images by one reward."""
+"""The stage that scores images by one reward.
+
+All scores of one signature lie together in a pool of the store, by image and prompt: what has a
+score in one image set is not scored again in another.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -7,13 +11,20 @@ from typing import Any, ClassVar
 
 from bench.images.read import read_items
 from bench.rewards.base import Reward
-from bench.rewards.engine import SCORES, available_memory, make_reward, score_items
+from bench.rewards.engine import (
+    SCORES,
+    available_memory,
+    make_reward,
+    score_items,
+    write_scores,
+)
 from bench.rewards.kit.shared import Shared
 from bench.spec.model import Cost, Scoring
 from bench.stages.base import Report, Stage
 from bench.stages.generate import GenerateStage
 from bench.stages.store import Store
 from trainers.errors import UserError
+from trainers.files import sha256_text
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,8 @@ class ScoreStage(Stage):
     images: GenerateStage
     scoring: Scoring
     """Execution only: what it changes about a score is in the signature."""
+    turn: int = 0
+    """Execution only: number of the model. Image sets are scored by one model before the next."""
 
     def key(self) -> dict[str, Any]:
         """See the base class."""
@@ -50,7 +63,8 @@ class ScoreStage(Stage):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
         images = self.images.output(store)
-        score_images(images, self.reward, self.signature, self.scoring, folder, report)
+        pool = store.pool(self.kind) / f"{sha256_text(self.signature)[:16]}.parquet"
+        score_images(images, self.reward, self.signature, self.scoring, folder, pool, report)
 
 
 @cache
@@ -66,9 +80,15 @@ def _worker_reward(name: str, settings: str) -> Reward:
 
 
 def score_images(
-    images: Path, name: str, signature: str, settings: Scoring, folder: Path, report: Report
+    images: Path,
+    name: str,
+    signature: str,
+    settings: Scoring,
+    folder: Path,
+    pool: Path,
+    report: Report,
 ) -> None:
-    """Score every image of an image set by one reward.
+    """Score every image of an image set by one reward, but for what has a score in the pool.
 
     Args:
         images: Folder of the set, with its index.
@@ -76,6 +96,8 @@ def score_images(
         signature: What the reward's is expected to be.
         settings: How it runs.
         folder: Where the scores go.
+        pool: File of all scores of the reward; of a score that several processes compute at once
+            each keeps its own, which may differ by rounding.
         report: Told the number of images that are done.
 
     Raises:
@@ -90,8 +112,8 @@ def score_images(
             f"reward {name!r} changed while the experiment ran: it was planned as {signature}, "
             f"and is now {reward.signature}; run the same command again"
         )
-    scored = score_items(
-        read_items(images), {name: reward}, folder / SCORES, None, lambda _, count: report(count)
-    )
+    items = read_items(images)
+    scored = score_items(items, {name: reward}, pool, None, lambda _, count: report(count))
+    write_scores(folder / SCORES, items, scored)
     for error in (*scored.failed.values(), *scored.unread.values()):
         raise error

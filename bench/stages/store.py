@@ -7,10 +7,11 @@
 An artefact counts as done only if its own files and the artefacts it was made from are the ones
 that were recorded. So a cache entry can be missing, but it cannot be somebody else's. A file that
 was found as recorded is not hashed again while its size and its time of change stay the same.
+
+Pieces of artefacts that others are made of, too, lie in <root>/pool, by what decides them.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainers import files
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_file, sha256_text, tree_hashes, write_text
 
@@ -59,6 +61,10 @@ class Store:
     def folder(self, kind: str, identity: str) -> Path:
         """Where an artefact lies, or would lie."""
         return self.root / kind / identity[:16]
+
+    def pool(self, kind: str) -> Path:
+        """Where stages of a kind keep pieces for each other; it can be deleted, and made again."""
+        return self.root / "pool" / kind
 
     def status(self, kind: str, identity: str) -> Status | None:
         """The record of an artefact, or None if it is not done.
@@ -133,9 +139,7 @@ class Store:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[Path]:
     """Hold the folder of an artefact, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with files.locked(folder / LOCK):
         yield folder
 
 

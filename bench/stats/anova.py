@@ -26,9 +26,11 @@ estimate on S - 1 degrees of freedom: df would jump at the boundary (with MSs = 
 from below 2 to P - 1), and such intervals were measurably too short. Kept, df is continuous in the
 data. Where one factor alone varies it is S - 1 or P - 1, Student's t on the row or column means.
 
-The formula is approximate. In simulation it holds its level from 3 seeds on where seed noise is
-about as large as the rest (the tests), errs to the safe side where there is none, and where seed
-noise dominates had up to about 7 % false positives at 3 seeds and 10 % at 2.
+The formula is approximate. In simulation its 95 % intervals cover well from 3 seeds on where seed
+noise is about as large as the rest (the tests), err to the safe side where there is none, and where
+seed noise dominates had up to about 7 % false positives at 3 seeds and 10 % at 2. Its far tail,
+where a correction for many comparisons looks, is not honest: :mod:`bench.stats.moderated` is for
+that.
 """
 
 from __future__ import annotations

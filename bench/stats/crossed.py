@@ -24,10 +24,11 @@ class Interval:
         low: Lower bound.
         high: Upper bound.
         se: Standard error, >= 0; 0 only if the complete cells are all equal.
-        df: Degrees of freedom of the t distribution, > 0.
+        df: Degrees of freedom of the t distribution, > 0; of a moderated interval, which is not of
+            t, Satterthwaite's for its variance.
         p_value: Two-sided p against a mean of 0, in [0, 1], never NaN. With ``se == 0`` it is 1 if
             the mean is exactly 0 and 0 otherwise.
-        confidence: Level of ``low`` and ``high``, in (0, 1).
+        confidence: Level of ``low`` and ``high``, in (0, 1); never adjusted for a family.
         n_seeds: Training seeds analysed.
         n_prompts: Prompts analysed.
         n_missing: Missing cells of the input matrix.
@@ -60,15 +61,6 @@ class Interval:
     share_residual: float
     conditional: bool
 
-    def half_width(self, confidence: float) -> float:
-        """Half-width of the interval at another level, score units.
-
-        Raises:
-            ValueError: If ``confidence`` is not in (0, 1).
-        """
-        _check_confidence(confidence)
-        return float(stats.t.ppf(0.5 + confidence / 2, self.df)) * self.se
-
 
 def crossed_interval(d: ArrayLike, confidence: float = 0.95) -> Interval:
     """Interval for the mean paired difference over training seeds x prompts.
@@ -87,7 +79,7 @@ def crossed_interval(d: ArrayLike, confidence: float = 0.95) -> Interval:
         ValueError: If ``confidence`` is out of range, ``d`` is not two-dimensional, or fewer than
             2 complete prompts or no seed remain.
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     cells = complete_cells(d)
     n_seeds, n_prompts = cells.values.shape
     if n_seeds == 1:
@@ -121,7 +113,8 @@ def effect_size_dz(d: ArrayLike) -> float:
     return mean / sd
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+    """Refuse a level outside (0, 1) by ``ValueError``."""
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence in (0, 1), got {confidence}; write 95 % as 0.95")
 

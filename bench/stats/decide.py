@@ -1,7 +1,8 @@
-"""From intervals to words: multiplicity, equivalence, advice and the verdict."""
+"""From the matrices of a family to words: multiplicity, equivalence, advice and the verdict."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,9 +11,12 @@ from numpy.typing import ArrayLike
 
 from bench.stats.cells import FloatArray
 from bench.stats.crossed import Interval
+from bench.stats.gain import MIN_SEEDS, ShareOfGain, share_of_gain, within_bound, within_share
+from bench.stats.moderated import SeedNoise, moderated_interval, seed_noise
 
 VerdictWord = Literal["helps", "hurts", "equivalent", "inconclusive", "conditional", "blocked"]
 MAX_MISSING_SHARE = 0.01
+"""Above this share of missing image pairs there is no verdict."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,29 @@ class Verdict:
     reason: str
 
 
+_TOO_FEW = Verdict("blocked", "too few complete pairs")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All that is said of one comparison of a family.
+
+    Attributes:
+        interval: Moderated interval, level ``1 - alpha``, and its p-value, both unadjusted for the
+            family; None if no matrix was given.
+        p_adjusted: The p-value of ``interval`` after Holm's correction over the whole family, in
+            [0, 1]; None if the comparison cannot be decided: blocked, or fewer than 3 seeds.
+        verdict: The word and its reason.
+        of_gain: The difference as a share of the gain, level ``1 - alpha``, unadjusted; None where
+            no gain was named or it is not established, and for the gain itself.
+    """
+
+    interval: Interval | None
+    p_adjusted: float | None
+    verdict: Verdict
+    of_gain: ShareOfGain | None
+
+
 def holm(p_values: ArrayLike) -> FloatArray:
     """Step-down adjusted p-values (Holm 1979), in the order given.
 
@@ -30,7 +57,8 @@ def holm(p_values: ArrayLike) -> FloatArray:
     family-wise error under any dependence.
 
     Args:
-        p_values: The whole pre-declared family, shape ``(m,)``, each in [0, 1].
+        p_values: The whole pre-declared family, shape ``(m,)``, each in [0, 1]; 1 for a member that
+            cannot be tested.
 
     Returns:
         Adjusted p-values, shape ``(m,)``, each in [0, 1] and not below its input.
@@ -41,8 +69,8 @@ def holm(p_values: ArrayLike) -> FloatArray:
     p = np.array(p_values, dtype=np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise ValueError(
-            f"expected a list of p-values in [0, 1], got {p}; leave a comparison without a p-value "
-            "out of the family and say so"
+            f"expected a list of p-values in [0, 1], got {p}; a comparison that cannot be tested "
+            "stays in the family with a p-value of 1"
         )
     order = np.argsort(p)
     stepped = np.minimum(1.0, np.arange(p.size, 0, -1) * p[order])
@@ -51,127 +79,165 @@ def holm(p_values: ArrayLike) -> FloatArray:
     return adjusted
 
 
-def tost_equivalent(interval: Interval, delta0: float, alpha: float = 0.05) -> bool:
-    """Two one-sided tests (Schuirmann 1987): is the mean within the band around 0?
-
-    Both tests reject at level alpha just when the ``1 - 2 alpha`` interval lies strictly inside
-    ``(-delta0, delta0)``; at alpha = 0.05 that is the 90 % interval.
-
-    Args:
-        interval: Any crossed interval; only its mean, se and df are used.
-        delta0: Smallest effect of interest, score units, >= 0.
-        alpha: Level of each test, in (0, 0.5).
-
-    Returns:
-        Whether equivalence is shown; never for ``delta0 == 0``.
-
-    Raises:
-        ValueError: If ``delta0`` or ``alpha`` is out of range.
-    """
-    _check_delta0(delta0)
-    if not 0 < alpha < 0.5:
-        raise ValueError(f"expected alpha in (0, 0.5), got {alpha}; write 5 % as 0.05")
-    return abs(interval.mean) + interval.half_width(1 - 2 * alpha) < delta0
-
-
-def noise_floor(control: Interval) -> float:
-    """Half-width of the 95 % interval of an A/A control: the default ``delta0``.
-
-    Args:
-        control: Crossed interval of two arms that differ only in the training seed.
-
-    Returns:
-        Half-width, score units, >= 0.
-
-    Raises:
-        ValueError: If the control rests on one run: it then has no noise between runs in it.
-    """
-    if control.conditional:
-        raise ValueError(
-            "expected an A/A control over at least 2 training seeds, got 1; train the control "
-            "with another seed or set delta0 in the spec"
-        )
-    return control.half_width(0.95)
-
-
 def advice(interval: Interval) -> Literal["add seeds", "add prompts"]:
     """What would shorten the interval most.
 
-    The residual shrinks alike with both, so the larger of the seed and the prompt share decides.
-    Below 3 seeds the answer is seeds: the shares are then hardly known, and t is wide.
+    The residual shrinks alike with both, so the larger of the seed and the prompt share of the
+    variance of the mean decides. Below 3 seeds the answer is seeds: nothing is decided there.
     """
-    if interval.n_seeds < 3 or interval.share_seed >= interval.share_prompt:
+    if interval.n_seeds < MIN_SEEDS or interval.share_seed >= interval.share_prompt:
         return "add seeds"
     return "add prompts"
 
 
-def verdict(
-    interval: Interval,
-    p_adjusted: float,
-    delta0: float,
-    missing_share: float,
+def judge(
+    family: Sequence[ArrayLike | None],
+    missing: Sequence[float],
+    *,
+    gain: int | None = None,
+    share: float | None = None,
+    bound: float | None = None,
     alpha: float = 0.05,
-) -> Verdict:
-    """One word for a component on the primary metric, the first of these that applies.
+) -> list[Judgement]:
+    """A verdict for every declared comparison on the primary metric.
 
-    1. ``blocked``: more than 1 % of the planned pairs are missing.
+    The p-values are those of :func:`bench.stats.moderated_interval`, adjusted by Holm over the
+    whole family; a comparison without a decision enters with 1. The word is the first that applies:
+
+    1. ``blocked``: no matrix, or more than 1 % of the planned image pairs are missing.
     2. ``conditional``: one training seed; never a verdict on the component.
     3. ``equivalent``: the arms are identical (every difference exactly 0).
-    4. ``helps`` / ``hurts``: p after correction is below alpha. The reason says so if the effect is
-       also shown to be smaller than ``delta0``.
-    5. ``equivalent``: TOST within ``delta0``.
-    6. ``inconclusive``: anything else. Not "no effect".
+    4. ``inconclusive``: two training seeds; neither a difference nor its absence is shown by two.
+    5. ``helps`` / ``hurts``: the adjusted p is below alpha. The reason says so if the difference is
+       also shown to lie within the bound: it is there, and too small to matter.
+    6. ``equivalent``: the difference is shown to lie within the declared bound, by two one-sided
+       tests at level alpha, unadjusted: all comparisons may be equivalent at once, and the error
+       controlled is that of each.
+    7. ``inconclusive``: anything else, never "no effect". A share of a gain bounds nothing unless
+       the gain is established, that is, its own comparison has the word ``helps``.
 
     Args:
-        interval: Crossed interval of the component; higher is better.
-        p_adjusted: Its p-value after correction over the family, in [0, 1].
-        delta0: Smallest effect of interest, score units, >= 0.
-        missing_share: Missing share of the planned image pairs, in [0, 1]; the interval's own
+        family: For each declared comparison the paired differences on - off, shape ``(S, P)``,
+            higher being better; same seeds, prompts and order in all, a non-finite value is
+            missing. None if too few pairs are complete to compare.
+        missing: For each comparison the missing share of the planned image pairs, in [0, 1]; the
             share of missing cells counts if it is larger.
-        alpha: Family-wise level and level of each one-sided test, in (0, 0.5).
+        gain: Index in the family of the comparison that measures the gain; needed for ``share``.
+        share: Bound of equivalence as a share of that gain, in (0, 1).
+        bound: Bound of equivalence in score units, > 0. Without either nothing is equivalent but
+            identical arms.
+        alpha: Family-wise level of helps and hurts, and level of each one-sided test, in (0, 0.5).
 
     Returns:
-        The word and its reason.
+        One judgement for each comparison, in the order given.
 
     Raises:
-        ValueError: If an argument is out of range, or ``p_adjusted`` is below the unadjusted p.
+        ValueError: If an argument is out of range or the lengths differ.
     """
-    _check_delta0(delta0)
-    if not (0 <= missing_share <= 1 and 0 <= p_adjusted <= 1):
+    _check(family, missing, gain, share, bound, alpha)
+    noise = seed_noise(d for d in family if d is not None)
+    intervals = [None if d is None else moderated_interval(d, noise, 1 - alpha) for d in family]
+    early = [_untested(i, lost) for i, lost in zip(intervals, missing, strict=True)]
+    adjusted = holm(
+        [1.0 if i is None or e else i.p_value for i, e in zip(intervals, early, strict=True)]
+    ).tolist()
+    yardstick = None  # the matrix of the gain, once it is established
+    if gain is not None and adjusted[gain] < alpha:
+        whole = intervals[gain]
+        yardstick = family[gain] if whole is not None and whole.mean > 0 else None
+    words = _bound_in_words(share, bound, established=yardstick is not None)
+    found: list[Judgement] = []
+    for index, (d, interval, said) in enumerate(zip(family, intervals, early, strict=True)):
+        p, of_gain = None, None
+        if d is not None and yardstick is not None and index != gain:
+            of_gain = share_of_gain(d, yardstick, noise, 1 - alpha)
+        if d is not None and interval is not None and said is None:
+            p = adjusted[index]
+            within = _within(d, yardstick, share, bound, noise, alpha)
+            said = _tested(interval, p, within, words, alpha)
+        found.append(Judgement(interval, p, said or _TOO_FEW, of_gain))
+    return found
+
+
+def _check(
+    family: Sequence[ArrayLike | None],
+    missing: Sequence[float],
+    gain: int | None,
+    share: float | None,
+    bound: float | None,
+    alpha: float,
+) -> None:
+    if len(family) != len(missing) or not all(0 <= m <= 1 for m in missing):
         raise ValueError(
-            f"expected missing_share and p_adjusted in [0, 1], got {missing_share} and "
-            f"{p_adjusted}; give shares as fractions"
+            f"expected a missing share in [0, 1] for each of {len(family)} comparisons, got "
+            f"{list(missing)}; give shares as fractions"
         )
-    if p_adjusted < interval.p_value * (1 - 1e-9):
+    if gain is not None and not 0 <= gain < len(family):
+        raise ValueError(f"expected the index of a comparison, 0 to {len(family) - 1}, got {gain}")
+    if share is not None and (gain is None or bound is not None):
+        raise ValueError("expected a share with its gain, or a bound; declare one of the two")
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"expected alpha in (0, 0.5), got {alpha}; write 5 % as 0.05")
+    if (share is not None and not 0 < share < 1) or (
+        bound is not None and not (np.isfinite(bound) and bound > 0)
+    ):
         raise ValueError(
-            f"expected p_adjusted >= unadjusted p = {interval.p_value:.3g}, got {p_adjusted:.3g}; "
-            "a correction never lowers p: check that both belong to the same comparison"
+            f"expected a share in (0, 1) or a finite bound > 0, got {share} and {bound}; "
+            "write 20 % as 0.2"
         )
-    inside = tost_equivalent(interval, delta0, alpha)
-    missing = max(missing_share, interval.missing_share)
-    if missing > MAX_MISSING_SHARE:
-        return Verdict("blocked", f"{missing:.1%} of the pairs are missing, above 1 %")
+
+
+def _untested(interval: Interval | None, missing: float) -> Verdict | None:
+    """The words that come before any test, or None."""
+    if interval is None:
+        return _TOO_FEW
+    lost = max(missing, interval.missing_share)
+    if lost > MAX_MISSING_SHARE:
+        return Verdict("blocked", f"{lost:.1%} of the pairs are missing, above 1 %")
     if interval.conditional:
         return Verdict("conditional", "conditional on one training run; add seeds")
     if interval.mean == 0 and interval.se == 0:
         return Verdict("equivalent", "the arms are identical: every difference is 0")
-    few = "; only 2 training seeds" if interval.n_seeds == 2 else ""
-    band = f"the {1 - 2 * alpha:.0%} interval lies within +-{delta0:.3g}"
-    if p_adjusted < alpha:
-        small = f", but {band}: smaller than the effect of interest" if inside else ""
+    if interval.n_seeds < MIN_SEEDS:
+        return Verdict("inconclusive", "two training seeds decide nothing; add seeds")
+    return None
+
+
+def _within(
+    d: ArrayLike,
+    gain: ArrayLike | None,
+    share: float | None,
+    bound: float | None,
+    noise: SeedNoise,
+    alpha: float,
+) -> bool:
+    if bound is not None:
+        return within_bound(d, bound, noise, alpha)
+    return share is not None and gain is not None and within_share(d, gain, share, noise, alpha)
+
+
+def _bound_in_words(share: float | None, bound: float | None, established: bool) -> tuple[str, str]:
+    """What is said of a difference that is within the bound, and of one not shown to be."""
+    if bound is not None:
+        limit = f"shown within +-{bound:.3g}"
+    elif share is None:
+        return "", "no bound of equivalence is declared"
+    elif not established:
+        return "", "the gain is not established, so that no share of it is a bound"
+    else:
+        limit = f"shown within +-{share:.0%} of the gain"
+    return limit, f"not {limit}"
+
+
+def _tested(
+    interval: Interval, p: float, within: bool, words: tuple[str, str], alpha: float
+) -> Verdict:
+    """The words that tests decide."""
+    inside, not_inside = words
+    if p < alpha:
+        small = f", but {inside}: smaller than what was declared to matter" if within else ""
         word: VerdictWord = "helps" if interval.mean > 0 else "hurts"
-        return Verdict(word, f"adjusted p = {p_adjusted:.2g} < {alpha:g}{small}{few}")
-    if inside:
-        return Verdict("equivalent", f"{band}{few}")
-    return Verdict(
-        "inconclusive",
-        f"adjusted p = {p_adjusted:.2g} and not shown within +-{delta0:.3g}; "
-        f"{advice(interval)}{few}",
-    )
-
-
-def _check_delta0(delta0: float) -> None:
-    if not (np.isfinite(delta0) and delta0 >= 0):
-        raise ValueError(
-            f"expected a finite delta0 >= 0, got {delta0}; take noise_floor of the A/A control"
-        )
+        return Verdict(word, f"adjusted p = {p:.2g} < {alpha:g}{small}")
+    if within:
+        return Verdict("equivalent", f"{inside}, by two tests at {alpha:.0%}")
+    return Verdict("inconclusive", f"adjusted p = {p:.2g} and {not_inside}; {advice(interval)}")

@@ -45,8 +45,9 @@ PROTOCOL: dict[str, Any] = {
     ),
     "control": ({"name": "A/A'", "seeds": (0, 1, 2)}, {"name": "A/A", "seeds": (0, 1, 2)}),
     "comparisons": (
-        {"on": "DPO", "off": "base", "question": "does DPO beat the base model?"},
-        {"on": "DPO+A", "off": "DPO", "question": "does A help DPO?"},
+        {"name": "DPO - base", "on": ("DPO",), "off": ("base",),
+         "question": "does DPO beat the base model?"},
+        {"name": "DPO+A - DPO", "on": ("DPO+A",), "off": ("DPO",), "question": "does A help DPO?"},
     ),
     "prompts": {
         "name": "made-up",
@@ -58,13 +59,16 @@ PROTOCOL: dict[str, Any] = {
     "images": {
         "per_prompt": 1, "sampler": "ddim", "steps": 12, "guidance": 7.5, "eta": 0.0,
         "height": None, "width": None, "seed": 3, "dtype": "float32",
+        "matmul": "float32",
     },
     "rewards": (
         {"name": "truth", "direction": "higher", "signature": "truth|1"},
         {"name": "flaws", "direction": "lower", "signature": "flaws|1"},
     ),
     "primary": "truth",
-    "statistics": {"alpha": 0.05, "delta0": None, "tie": 0.0},
+    "statistics": {
+        "alpha": 0.05, "gain": "DPO - base", "share": 0.2, "bound": None, "tie": 0.0,
+    },
     "pairs": {"data": "made-up-pairs", "kept": 90, "ties": 10, "labelled_by": ()},
 }  # fmt: skip
 

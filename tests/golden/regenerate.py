@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from bench.cli.catalogue import catalogue, markdown
-from bench.mini.world import draw_look, render, scenes
 from bench.rewards import REWARDS
+from bench.world.scenes import draw_look, render, scenes
 from trainers.seeds import numpy_generator
 
 HERE = Path(__file__).parent

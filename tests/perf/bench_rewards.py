@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.rewards.base import BYTES
+from trainers.machine.precision import BYTES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

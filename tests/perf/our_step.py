@@ -46,8 +46,10 @@ def our_step(variant: str, folder: Path, pairs: int) -> Callable[[], None]:
     class Halves(StableDiffusion):
         """Runs winners and losers one after the other."""
 
-        def predict(self, network: nn.Module, noisy: Tensor, t: Tensor, told: Condition) -> Tensor:
-            halves = zip(noisy.chunk(2), t.chunk(2), told["text"].chunk(2), strict=True)
+        def predict(
+            self, network: nn.Module, noisy: Tensor, t: Tensor, condition: Condition
+        ) -> Tensor:
+            halves = zip(noisy.chunk(2), t.chunk(2), condition["text"].chunk(2), strict=True)
             return torch.cat([super(Halves, self).predict(network, x, u, {"text": c})
                               for x, u, c in halves])  # fmt: skip
 

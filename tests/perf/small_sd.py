@@ -19,7 +19,8 @@ def build(folder: Path) -> None:
     """Write the model, the pairs and their encodings, as `bench run` would find them."""
     from trainers.backbones.stable_diffusion import StableDiffusion
     from trainers.data.encode import encode_pairs
-    from trainers.data.encodings import Encoder, EncodingCache
+    from trainers.data.encoder import Encoder
+    from trainers.data.encodings import EncodingCache
     from trainers.data.select import select
     from trainers.data.settings import DataSettings
     from trainers.data.sources import make_source
@@ -34,7 +35,8 @@ def build(folder: Path) -> None:
 
 def open_pairs(folder: Path, backbone: Any, live: bool) -> Any:
     """The pairs that :func:`build` wrote: from their encodings, or encoded whenever asked for."""
-    from trainers.data.encodings import CachedEncodings, Encoder, EncodingCache, LiveEncodings
+    from trainers.data.encoder import Encoder
+    from trainers.data.encodings import CachedEncodings, EncodingCache, LiveEncodings
     from trainers.data.index import Index
     from trainers.data.pairs import Pairs
     from trainers.data.settings import DataSettings

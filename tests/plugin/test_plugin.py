@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from bench.cli import run
-from bench.mini.world import render, scenes
 from bench.rewards import REWARDS
+from bench.world.scenes import render, scenes
 
 HERE = Path(__file__).parent
 BENCH = "import sys; from bench.cli import run; sys.exit(run(sys.argv[1:]))"

@@ -17,7 +17,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.data.encode import encode_pairs
-from trainers.data.encodings import CachedEncodings, Encoder, EncodingCache
+from trainers.data.encoder import Encoder
+from trainers.data.encodings import CachedEncodings, EncodingCache
 from trainers.data.pairs import Pairs
 from trainers.data.select import select
 from trainers.data.settings import DataSettings

@@ -21,7 +21,7 @@ FULL: dict[str, Any] = {
     "ema": {"decay": 0.999},
     "precision": "bfloat16",
 }
-ONE_VALUE = {"weights.init", "weights.dropout"}
+ONE_VALUE = {"weights.init", "weights.dropout", "optimizer.version"}
 """Fields that only a single value is allowed for."""
 HALF: dict[str, Any] = {
     "precision": "float16",
@@ -80,6 +80,7 @@ OTHER: dict[str, Any] = {
     "ema.warmup": False,
     "ema.result": "policy",
     "precision": "float16",
+    "matmul": "tf32",
     "channels_last": True,
     "compile": True,
     "seed": 8,

@@ -300,9 +300,9 @@ def test_caption_dropout(
     seen: list[Condition] = []
     predict = backbone.predict
 
-    def spy(network: nn.Module, noisy: Tensor, timesteps: Tensor, told: Condition) -> Tensor:
-        seen.append(told)
-        return predict(network, noisy, timesteps, told)
+    def spy(network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        seen.append(condition)
+        return predict(network, noisy, timesteps, condition)
 
     monkeypatch.setattr(backbone, "predict", spy)
     trainer = Trainer(configure(batch_size=12, caption_dropout=0.5), backbone, latents)
@@ -312,12 +312,12 @@ def test_caption_dropout(
     dropped = [bool(d < 0.5) for d in draws.drop]
     assert 0 < sum(dropped) < 12
     assert len(seen) == 2
-    for told in seen:
+    for condition in seen:
         for i, gone in enumerate(dropped * 2):
             place = draws.rows[i % 12][None]
             own = latents.condition(place, torch.tensor([False]))["text"][0]
             torch.testing.assert_close(
-                told["text"][i], empty if gone else own, rtol=1e-5, atol=1e-5
+                condition["text"][i], empty if gone else own, rtol=1e-5, atol=1e-5
             )
 
 

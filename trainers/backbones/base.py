@@ -1,15 +1,19 @@
 """What a backbone is: it encodes, noises and predicts, and knows its signal-to-noise ratio."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from trainers.errors import UserError
+from trainers.files import canonical_json, sha256_file, sha256_text
+from trainers.machine.precision import Precision
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class Moments(NamedTuple):
@@ -19,9 +23,9 @@ class Moments(NamedTuple):
     std: Tensor
 
 
-Condition = dict[str, Tensor]
-"""What the network is told besides the noisy latents, by name, each ``[n, ...]``: the states of the
-prompt, and whatever else a backbone knows about an image."""
+Condition: TypeAlias = "dict[str, Tensor]"
+"""What the network is conditioned on, by name, each ``[n, ...]``: the states of the prompt, and
+whatever else a backbone knows about an image."""
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 """The name under which diffusers looks for an adapter in a folder."""
 
@@ -85,16 +89,25 @@ class Backbone(ABC):
         raise UserError(f"backbone {cls.name!r} does not say what its models are made of")
 
     @abstractmethod
+    def files(self) -> dict[str, Path]:
+        """The files that the model is read from, by their POSIX paths within its folder."""
+
+    def sha256(self) -> str:
+        """Identity of the model: one hash over the names and bytes of its files."""
+        hashes = {name: sha256_file(path) for name, path in self.files().items()}
+        return sha256_text(canonical_json(hashes))
+
+    @abstractmethod
     def load_network(self) -> nn.Module:
         """The pretrained denoising network, in float32, a new copy at each call."""
 
     @abstractmethod
-    def load_pipeline(self, trained: Path | None, dtype: torch.dtype) -> Any:
+    def load_pipeline(self, trained: Path | None, precision: Precision) -> Any:
         """The diffusers pipeline that samples from the model.
 
         Args:
             trained: Folder of :meth:`save_network`, for that network in place of the pretrained.
-            dtype: Precision of every part.
+            precision: That of every part.
         """
 
     @abstractmethod
@@ -102,16 +115,14 @@ class Backbone(ABC):
         """Encode pixels in [-1, 1], ``[n, 3, height, width]``, in float32."""
 
     @abstractmethod
-    def encode_prompts(
-        self, prompts: Sequence[str], dtype: torch.dtype = torch.float32
-    ) -> Condition:
-        """What the network is told of each prompt, every value ``float32[n, ...]``.
+    def encode_prompts(self, prompts: Sequence[str], precision: Precision = "float32") -> Condition:
+        """The condition of each prompt, every value ``float32[n, ...]``.
 
         The pipeline's own encoding; "micro" is no part of it.
 
         Args:
             prompts: Texts.
-            dtype: Precision that the text encoders are loaded, and compute, in.
+            precision: What the text encoders are loaded, and compute, in.
         """
 
     @abstractmethod

@@ -38,6 +38,20 @@ def variant(folder: Path) -> str | None:
     raise UserError(f"{expected}, got none: give a folder written by save_pretrained")
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a part's weights, of the variant that is read; an index and what it names.
+
+    Raises:
+        UserError: As for :func:`variant`.
+    """
+    candidates = [folder / (stem + end) for stem in STEMS for end in ENDS[variant(folder)]]
+    found = [path for path in candidates if path.is_file()]
+    for index in [path for path in found if path.suffix == ".json"]:
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        found += [folder / name for name in sorted(shards)]
+    return found
+
+
 def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A model of diffusers or transformers, in ``dtype`` whatever it is stored in.
 

@@ -1,4 +1,4 @@
-"""What all Stable Diffusion models share: a network on an autoencoder's latents, told by CLIP."""
+"""What all Stable Diffusion models share: a network on latents, conditioned by CLIP."""
 
 import json
 from abc import abstractmethod
@@ -12,8 +12,12 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from trainers.backbones.base import ADAPTER_FILE, Backbone, Moments, Skeleton
-from trainers.backbones.folders import build_part, load_part, save_part, variant
+from trainers.backbones.folders import build_part, load_part, save_part, variant, weight_files
 from trainers.errors import UserError
+from trainers.machine.precision import Precision, torch_dtype
+
+TOKENIZER_SUFFIXES = (".json", ".txt", ".model")
+"""Of the files that a tokenizer is read from: settings, vocabulary, merges, sentencepiece."""
 
 
 class LatentModel(Backbone):
@@ -44,6 +48,17 @@ class LatentModel(Backbone):
         self._encoders = {p: k for p, k in self.encoders.items() if (folder / p).is_dir()}
         for part in (self.network_part, *self._encoders):
             variant(folder / part)
+
+    def files(self) -> dict[str, Path]:
+        """See the base class; what else lies in the folder is not read, and may change."""
+        found = [self.folder / "model_index.json", self.folder / "scheduler/scheduler_config.json"]
+        for part in (self.network_part, *self._encoders):
+            found += [self.folder / part / "config.json", *weight_files(self.folder / part)]
+        for part in self._encoders:
+            if part.startswith("text_encoder"):
+                texts = self.folder / part.replace("text_encoder", "tokenizer")
+                found += [path for path in texts.glob("*") if path.suffix in TOKENIZER_SUFFIXES]
+        return {path.relative_to(self.folder).as_posix(): path for path in found if path.is_file()}
 
     @classmethod
     def skeleton(cls, base: str, folder: Path | None) -> Skeleton:
@@ -99,8 +114,9 @@ class LatentModel(Backbone):
                     f"{got!r}: name the backbone that it is made for, or another folder"
                 )
 
-    def _frozen(self, part: str, dtype: torch.dtype) -> Any:
-        """An encoder that is loaded in ``dtype``, and in no other at the same time."""
+    def _frozen(self, part: str, precision: Precision) -> Any:
+        """An encoder that is loaded in a precision, and in no other at the same time."""
+        dtype = torch_dtype(precision)
         if part not in self._loaded or self._loaded[part].dtype != dtype:
             model = load_part(self._encoders[part], self.folder / part, dtype)
             self._loaded[part] = model.to(self.device).eval().requires_grad_(False)
@@ -136,7 +152,7 @@ class LatentModel(Backbone):
 
         Always in float32: autoencoders overflow in half precision, SDXL's foremost.
         """
-        vae = self._frozen("vae", torch.float32)
+        vae = self._frozen("vae", "float32")
         posterior = vae.encode(pixels.to(self.device)).latent_dist
         scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
         return Moments(scale * (posterior.mean - shift), scale * posterior.std)
@@ -149,8 +165,9 @@ class LatentModel(Backbone):
     def _network(self, trained: Path | None, dtype: torch.dtype) -> Any:
         return load_part(self.network_class, (trained or self.folder) / self.network_part, dtype)
 
-    def load_pipeline(self, trained: Path | None, dtype: torch.dtype) -> Any:
+    def load_pipeline(self, trained: Path | None, precision: Precision) -> Any:
         """See the base class."""
+        dtype = torch_dtype(precision)
         adapter = trained if trained and (trained / ADAPTER_FILE).is_file() else None
         encoders = {p: load_part(k, self.folder / p, dtype) for p, k in self._encoders.items()}
         pipeline = self.pipeline_class.from_pretrained(

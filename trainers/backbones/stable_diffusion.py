@@ -13,6 +13,7 @@ from trainers.backbones.base import Condition
 from trainers.backbones.folders import published
 from trainers.backbones.latent import LatentModel
 from trainers.errors import UserError
+from trainers.machine.precision import Precision
 
 
 class StableDiffusion(LatentModel):
@@ -26,7 +27,7 @@ class StableDiffusion(LatentModel):
     pipeline_class: ClassVar[Any] = StableDiffusionPipeline
     published: ClassVar[Mapping[str, dict[str, Any]]] = published(__file__)
     addition_embed_type: ClassVar[str | None] = None
-    """What the UNet is told besides the prompt, in the words of its config."""
+    """What the UNet is conditioned on besides the prompt, in the words of its config."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         """See the base class."""
@@ -63,11 +64,9 @@ class StableDiffusion(LatentModel):
         return {"safety_checker": None, "requires_safety_checker": False}
 
     @torch.no_grad()
-    def encode_prompts(
-        self, prompts: Sequence[str], dtype: torch.dtype = torch.float32
-    ) -> Condition:
+    def encode_prompts(self, prompts: Sequence[str], precision: Precision = "float32") -> Condition:
         """See the base class; prompts are padded and cut to the tokenizer's length."""
-        encoder = self._frozen("text_encoder", dtype)
+        encoder = self._frozen("text_encoder", precision)
         return {"text": encoder(self._tokens("tokenizer", prompts)).last_hidden_state.float()}
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

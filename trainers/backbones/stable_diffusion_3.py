@@ -38,13 +38,14 @@ from trainers.backbones.base import Condition
 from trainers.backbones.folders import published
 from trainers.backbones.latent import LatentModel
 from trainers.errors import UserError
+from trainers.machine.precision import Precision, torch_dtype
 
 T5_TOKENS = 256
 """Length of the T5 states: the pipeline's default, so that training sees what sampling does."""
 
 
 class StableDiffusion3(LatentModel):
-    """Told by two CLIP encoders and, if its folder is there, a T5 encoder."""
+    """Conditioned by two CLIP encoders and, if its folder is there, a T5 encoder."""
 
     name: ClassVar[str] = "stable-diffusion-3"
     title: ClassVar[str] = "Stable Diffusion 3"
@@ -98,9 +99,7 @@ class StableDiffusion3(LatentModel):
         return {} if have else {"text_encoder_3": None, "tokenizer_3": None}
 
     @torch.no_grad()
-    def encode_prompts(
-        self, prompts: Sequence[str], dtype: torch.dtype = torch.float32
-    ) -> Condition:
+    def encode_prompts(self, prompts: Sequence[str], precision: Precision = "float32") -> Condition:
         """See the base class.
 
         "text" is ``[n, L + 256, C]``: the last but one states of both CLIP encoders side by side,
@@ -108,23 +107,24 @@ class StableDiffusion3(LatentModel):
         "pooled" is ``[n, P_1 + P_2]``, the projections of both CLIP encoders.
         """
         outputs = [
-            self._frozen(f"text_encoder{n}", dtype)(
+            self._frozen(f"text_encoder{n}", precision)(
                 self._tokens(f"tokenizer{n}", prompts), output_hidden_states=True
             )
             for n in ("", "_2")
         ]
         clip = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-        t5 = self._t5(prompts, dtype)
+        t5 = self._t5(prompts, precision)
         clip = F.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
         pooled = torch.cat([output.text_embeds for output in outputs], dim=-1)
         return {"text": torch.cat([clip, t5], dim=1).float(), "pooled": pooled.float()}
 
-    def _t5(self, prompts: Sequence[str], dtype: torch.dtype) -> Tensor:
+    def _t5(self, prompts: Sequence[str], precision: Precision) -> Tensor:
         if "text_encoder_3" not in self._encoders:
             width = self._config("transformer")["joint_attention_dim"]
-            return torch.zeros(len(prompts), T5_TOKENS, width, dtype=dtype, device=self.device)
+            shape, dtype = (len(prompts), T5_TOKENS, width), torch_dtype(precision)
+            return torch.zeros(shape, dtype=dtype, device=self.device)
         tokens = self._tokens("tokenizer_3", prompts, T5Tokenizer, T5_TOKENS)
-        states: Tensor = self._frozen("text_encoder_3", dtype)(tokens).last_hidden_state
+        states: Tensor = self._frozen("text_encoder_3", precision)(tokens).last_hidden_state
         return states
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

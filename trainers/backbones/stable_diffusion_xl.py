@@ -11,10 +11,11 @@ from transformers import CLIPTextModelWithProjection
 from trainers.backbones.base import Condition
 from trainers.backbones.folders import published
 from trainers.backbones.stable_diffusion import StableDiffusion
+from trainers.machine.precision import Precision
 
 
 class StableDiffusionXL(StableDiffusion):
-    """Stable Diffusion with two text encoders, and told of sizes and crop ("micro").
+    """Stable Diffusion with two text encoders, conditioned on sizes and crop ("micro").
 
     Its autoencoder overflows in half precision, so latents are made in float32. To sample in half
     precision without the pipeline's detour, put ``madebyollin/sdxl-vae-fp16-fix``, with which the
@@ -49,16 +50,14 @@ class StableDiffusionXL(StableDiffusion):
         return {"add_watermarker": False}
 
     @torch.no_grad()
-    def encode_prompts(
-        self, prompts: Sequence[str], dtype: torch.dtype = torch.float32
-    ) -> Condition:
+    def encode_prompts(self, prompts: Sequence[str], precision: Precision = "float32") -> Condition:
         """See the base class.
 
         "text" joins the last but one states of both encoders, ``[n, L, C_1 + C_2]``; "pooled" is
         the projection of the second, ``[n, P]``.
         """
-        first = self._frozen("text_encoder", dtype)
-        second = self._frozen("text_encoder_2", dtype)
+        first = self._frozen("text_encoder", precision)
+        second = self._frozen("text_encoder_2", precision)
         one = first(self._tokens("tokenizer", prompts), output_hidden_states=True)
         two = second(self._tokens("tokenizer_2", prompts), output_hidden_states=True)
         states = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
@@ -68,8 +67,8 @@ class StableDiffusionXL(StableDiffusion):
         self, network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition
     ) -> Tensor:
         """See the base class."""
-        told = {"text_embeds": condition["pooled"], "time_ids": condition["micro"]}
+        added = {"text_embeds": condition["pooled"], "time_ids": condition["micro"]}
         prediction: Tensor = network(
-            noisy, timesteps, condition["text"], added_cond_kwargs=told
+            noisy, timesteps, condition["text"], added_cond_kwargs=added
         ).sample
         return prediction

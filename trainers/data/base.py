@@ -1,10 +1,14 @@
 """What the trainer asks of preference pairs, wherever their latents come from."""
 
-from abc import ABC, abstractmethod
+from __future__ import annotations
 
-from torch import Tensor
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from trainers.backbones import Condition, Moments
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class PairData(ABC):
@@ -25,10 +29,10 @@ class PairData(ABC):
 
     @abstractmethod
     def condition(self, rows: Tensor, dropped: Tensor) -> Condition:
-        """What the network is told of each pair, ``[n, ...]``.
+        """The condition of each pair, ``[n, ...]``.
 
-        Where ``dropped`` (``bool[n]``) holds, that of the empty prompt. A backbone that is told of
-        sizes and crops finds them as ``micro``, ``float32[n, 6]``.
+        Where ``dropped`` (``bool[n]``) holds, that of the empty prompt. A backbone that is
+        conditioned on sizes and crops finds them as ``micro``, ``float32[n, 6]``.
         """
 
     @abstractmethod

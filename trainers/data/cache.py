@@ -134,6 +134,11 @@ class _Shard:
         return values.reshape(len(data), *entry["shape"][1:])
 
 
+def as_keys(keys: Sequence[bytes]) -> Bytes:
+    """Keys of 32 bytes as an array, ``uint8[n, 32]``."""
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+
+
 def _as_bytes(values: Tensor) -> Bytes:
     found: Bytes = values.view(torch.uint8).reshape(len(values), -1).numpy()
     return found

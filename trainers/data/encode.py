@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from trainers.data.ahead import work_ahead
-from trainers.data.cache import Bytes, TensorCache
-from trainers.data.encodings import Encoder, EncodingCache
+from trainers.data.cache import TensorCache, as_keys
+from trainers.data.encoder import Encoder
+from trainers.data.encodings import EncodingCache
 from trainers.data.index import Index
-from trainers.data.prepare import Pixels, Prepared, draw, image_key, image_size, pixels, plan
+from trainers.data.preprocess import Geometry, Pixels, preprocess
 from trainers.data.select import Selected
 from trainers.data.sources import BadPair, Rows
 from trainers.errors import UserError
@@ -36,7 +37,7 @@ class Dropped:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedPairs:
     """What came of a pass."""
 
     index: Index
@@ -48,7 +49,7 @@ class _Image:
     """An image that was looked at; its pixels only if they have to be encoded."""
 
     key: bytes
-    prepared: Prepared
+    geometry: Geometry
     pixels: Pixels | None
 
 
@@ -61,7 +62,7 @@ def encode_pairs(
     shard: int = SHARD,
     threads: int | None = None,
     report: Callable[[int], None] = lambda images: None,
-) -> Encoded:
+) -> EncodedPairs:
     """Look at every image of the selected rows, and fill ``cache`` with their encodings.
 
     A pair with an image that is damaged or missing is dropped; the others keep their order.
@@ -79,54 +80,48 @@ def encode_pairs(
     Raises:
         UserError: If no pair is left, or images differ in size and no resolution is set.
     """
-    writer = _Writer(encoder.images, cache.images, batch, shard) if cache else None
-    kept = _Kept()
+    writer = _Writer(encoder.encode_images, cache.images, batch, shard) if cache else None
+    builder = _IndexBuilder()
     dropped: list[Dropped] = []
 
-    def look(row: int, data: tuple[bytes, bytes]) -> tuple[_Image, _Image]:
-        zero, one = (_look_at(data[side], row, side, encoder, cache) for side in (0, 1))
+    def inspect(row: int, data: tuple[bytes, bytes]) -> tuple[_Image, _Image]:
+        zero, one = (_inspect(data[side], row, side, encoder, cache) for side in (0, 1))
         return zero, one
 
-    seen = work_ahead(rows, selected.rows.tolist(), look, threads)
+    seen = work_ahead(rows, selected.rows.tolist(), inspect, threads)
     for done, (row, pair) in enumerate(seen, 1):
         if isinstance(pair, BadPair):
             dropped.append(Dropped(row, rows.place(row), str(pair)))
         else:
-            kept.add(row, pair, rows)
+            builder.add(row, pair, rows)
             for image in pair:
                 if writer and image.pixels is not None:
                     writer.put(image.key, image.pixels)
         report(2 * done)
-    if not kept.rows:
+    if not builder.rows:
         raise UserError(
             f"no pair can be used: all {len(dropped)} are damaged, the first at "
             f"{dropped[0].place}: {dropped[0].reason}"
         )
-    index = kept.index(rows)
+    index = builder.index(rows)
     if cache and writer:
         writer.close()
         _encode_prompts(index, encoder, cache, batch, shard)
         cache.refresh()
-    return Encoded(index, tuple(dropped))
+    return EncodedPairs(index, tuple(dropped))
 
 
-def _look_at(
+def _inspect(
     data: bytes, row: int, side: int, encoder: Encoder, cache: EncodingCache | None
 ) -> _Image:
-    settings = encoder.settings
-    prepared = plan(image_size(data), settings, draw(settings, row, side))
-    key = image_key(data, prepared, settings, encoder.identity)
+    geometry = encoder.geometry(data, row, side)
+    key = encoder.image_key(data, geometry)
     if cache and not cache.images.missing(as_keys([key]))[0]:
-        return _Image(key, prepared, None)
-    return _Image(key, prepared, pixels(data, prepared, settings))
+        return _Image(key, geometry, None)
+    return _Image(key, geometry, preprocess(data, geometry, encoder.settings))
 
 
-def as_keys(keys: Sequence[bytes]) -> Bytes:
-    """Keys as an array, ``uint8[n, 32]``."""
-    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
-
-
-class _Kept:
+class _IndexBuilder:
     """What an index is made of, packed: a million pairs take 0.2 GB."""
 
     def __init__(self) -> None:
@@ -142,7 +137,7 @@ class _Kept:
             UserError: If an image is not of the size of the others.
         """
         for image in pair:
-            size = image.prepared.target
+            size = image.geometry.target
             self.target = self.target or size
             if size != self.target:
                 raise UserError(
@@ -151,7 +146,7 @@ class _Kept:
                     "set a resolution"
                 )
             self.keys += image.key
-            self.micro.extend(image.prepared.micro)
+            self.micro.extend(image.geometry.micro)
         self.rows.append(row)
 
     def index(self, rows: Rows) -> Index:
@@ -170,8 +165,8 @@ def _encode_prompts(
     index: Index, encoder: Encoder, cache: EncodingCache, batch: int, shard: int
 ) -> None:
     prompts = [*dict.fromkeys(index.prompts), ""]
-    keys = cache.prompt_keys(prompts)
-    writer = _Writer(encoder.prompts, cache.prompts, batch, shard)
+    keys = [encoder.prompt_key(prompt) for prompt in prompts]
+    writer = _Writer(encoder.encode_prompts, cache.prompts, batch, shard)
     for prompt, key, lacking in zip(
         prompts, keys, cache.prompts.missing(as_keys(keys)), strict=True
     ):

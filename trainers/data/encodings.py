@@ -1,18 +1,14 @@
-"""Encodings of images and prompts: made in the loop, or read from a cache of them."""
+"""Encodings of images and prompts: read from a cache, or made whenever they are asked for."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from trainers.backbones import Backbone, Condition, Moments
-from trainers.data.cache import TensorCache
+from trainers.backbones import Condition, Moments
+from trainers.data.cache import TensorCache, as_keys
+from trainers.data.encoder import Encoder
 from trainers.data.index import Index
-from trainers.data.prepare import Pixels, draw, image_key, image_size, pixels, plan, prompt_key
-from trainers.data.settings import DataSettings
+from trainers.data.preprocess import Pixels, preprocess
 from trainers.data.sources import BadPair, Rows
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
@@ -27,29 +23,7 @@ class Encodings(ABC):
 
     @abstractmethod
     def prompts(self, prompts: Sequence[str]) -> Condition:
-        """What the network is told of each prompt, ``[n, ...]``."""
-
-
-class Encoder:
-    """The frozen encoders of a backbone under settings; ``identity`` stands for their weights."""
-
-    def __init__(self, backbone: Backbone, settings: DataSettings, identity: str) -> None:
-        """``identity`` is a hash of the weights, or of all of the base model."""
-        self.backbone = backbone
-        self.settings = settings
-        self.identity = f"{backbone.name} {identity}"
-        self._dtype: torch.dtype = getattr(torch, settings.precision)
-
-    def images(self, arrays: Sequence[Pixels]) -> dict[str, Tensor]:
-        """``mean`` and ``std`` of images of one size, in the precision of the settings."""
-        stacked = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
-        mean, std = self.backbone.encode_images(stacked.float() / 127.5 - 1)
-        return {"mean": mean.to(self._dtype).cpu(), "std": std.to(self._dtype).cpu()}
-
-    def prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """Encoded prompts, made and given in the precision of the settings."""
-        told = self.backbone.encode_prompts(prompts, self._dtype)
-        return {name: values.to(self._dtype).cpu() for name, values in told.items()}
+        """The condition of each prompt, ``[n, ...]``."""
 
 
 class EncodingCache:
@@ -69,17 +43,11 @@ class EncodingCache:
         self.images.refresh()
         self.prompts.refresh()
 
-    def prompt_keys(self, prompts: Sequence[str]) -> list[bytes]:
-        """The key of each prompt."""
-        settings, identity = self.encoder.settings, self.encoder.identity
-        return [prompt_key(prompt, settings, identity) for prompt in prompts]
-
     def holds(self, index: Index) -> bool:
         """Whether all that the pairs of an index need is there."""
-        keys = self.prompt_keys([*dict.fromkeys(index.prompts), ""])
-        texts = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+        prompts = [self.encoder.prompt_key(p) for p in {*index.prompts, ""}]
         images = self.images.missing(index.keys.reshape(-1, 32))
-        return not (images.any() or self.prompts.missing(texts).any())
+        return not (images.any() or self.prompts.missing(as_keys(prompts)).any())
 
 
 class CachedEncodings(Encodings):
@@ -96,8 +64,8 @@ class CachedEncodings(Encodings):
 
     def prompts(self, prompts: Sequence[str]) -> Condition:
         """See the base class."""
-        keys = b"".join(self.cache.prompt_keys(prompts))
-        return self.cache.prompts.get(np.frombuffer(keys, np.uint8).reshape(-1, 32))
+        keys = [self.cache.encoder.prompt_key(prompt) for prompt in prompts]
+        return self.cache.prompts.get(as_keys(keys))
 
 
 class LiveEncodings(Encodings):
@@ -119,18 +87,17 @@ class LiveEncodings(Encodings):
             UserError: If an image is gone, or not the one that the index was made of.
         """
         arrays = [self._pixels(pair, side) for pair, side in zip(pairs, sides, strict=True)]
-        found = self.encoder.images(arrays)
+        found = self.encoder.encode_images(arrays)
         return Moments(found["mean"].float(), found["std"].float())
 
     def _pixels(self, pair: int, side: int) -> Pixels:
-        row, settings = int(self.index.rows[pair]), self.encoder.settings
+        row = int(self.index.rows[pair])
         try:
             data = self.rows.images(row)[side]
-            prepared = plan(image_size(data), settings, draw(settings, row, side))
-            key = image_key(data, prepared, settings, self.encoder.identity)
-            if key != self.index.keys[pair, side].tobytes():
+            geometry = self.encoder.geometry(data, row, side)
+            if self.encoder.image_key(data, geometry) != self.index.keys[pair, side].tobytes():
                 raise BadPair("it is another one now")
-            return pixels(data, prepared, settings)
+            return preprocess(data, geometry, self.encoder.settings)
         except BadPair as error:
             raise UserError(
                 f"{self.rows.place(row)}: image {side} was changed since the run began ({error}): "
@@ -139,4 +106,6 @@ class LiveEncodings(Encodings):
 
     def prompts(self, prompts: Sequence[str]) -> Condition:
         """See the base class."""
-        return {name: values.float() for name, values in self.encoder.prompts(prompts).items()}
+        return {
+            name: values.float() for name, values in self.encoder.encode_prompts(prompts).items()
+        }

@@ -1,13 +1,11 @@
 """Hashes of large files, remembered until a file changes: a data set is too large to hash often."""
 
 import json
-import os
 from pathlib import Path
 
 from trainers.files import sha256_file, write_text
+from trainers.home import home
 
-HOME = "DPO_BENCH_HOME"
-"""Environment variable with the folder of what is kept between runs."""
 LARGE = 1 << 26
 """Bytes from which on a hash is remembered: it takes a tenth of a second or more."""
 
@@ -17,8 +15,7 @@ def remembered_sha256(path: Path) -> str:
     stat = path.stat()
     if stat.st_size < LARGE:
         return sha256_file(path)
-    home = Path(os.environ.get(HOME, "~/.cache/dpo-bench")).expanduser()
-    memory = home / "hashes" / "data.json"
+    memory = home() / "hashes" / "data.json"
     known = _read(memory)
     key, mark = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
     if key in known and known[key][0] == mark:

@@ -24,7 +24,7 @@ class Index:
     keys: Bytes
     """Keys of the encodings of images 0 and 1, ``[N, 2, 32]``."""
     micro: NDArray[np.int64]
-    """Sizes and crops of images 0 and 1, ``[N, 2, 6]``; see :data:`trainers.data.prepare.Micro`."""
+    """Sizes and crops of images 0 and 1, ``[N, 2, 6]``: ``trainers.data.preprocess.Micro``."""
 
     def __len__(self) -> int:
         """Number of pairs."""

@@ -17,18 +17,18 @@ class Pairs(PairData):
     def __init__(
         self, index: Index, settings: DataSettings, encodings: Encodings, micro: bool = False
     ) -> None:
-        """``micro``: whether the backbone is to be told of sizes and crops."""
+        """``micro``: whether the backbone is conditioned on sizes and crops."""
         self.index = index
         self.encodings = encodings
         labels = 1 - index.labels if settings.swap_labels else index.labels
         self._winner = (labels < 0.5).astype(np.int64)
         self._preference = torch.from_numpy(np.maximum(labels, 1 - labels))
         # One condition serves both images: that of the winner.
-        told = index.micro[np.arange(len(index)), self._winner]
+        sizes = index.micro[np.arange(len(index)), self._winner]
         if settings.micro == "hard-coded":
-            told[:, :2] = told[:, 4:]
-            told[:, 2:4] = 0
-        self._micro = torch.from_numpy(told).float() if micro else None
+            sizes[:, :2] = sizes[:, 4:]
+            sizes[:, 2:4] = 0
+        self._micro = torch.from_numpy(sizes).float() if micro else None
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -49,8 +49,8 @@ class Pairs(PairData):
     def condition(self, rows: Tensor, dropped: Tensor) -> Condition:
         """See the base class."""
         named = zip(rows.tolist(), dropped.tolist(), strict=True)
-        told = self.encodings.prompts(["" if d else self.index.prompts[row] for row, d in named])
-        return told if self._micro is None else {**told, "micro": self._micro[rows]}
+        texts = self.encodings.prompts(["" if d else self.index.prompts[row] for row, d in named])
+        return texts if self._micro is None else {**texts, "micro": self._micro[rows]}
 
     def preference(self, rows: Tensor) -> Tensor:
         """See the base class."""

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SELECTION = ("ties", "per_prompt", "dedup_prompts", "subset")
-"""Fields that decide which pairs are used."""
+from trainers.machine.precision import Precision
+
 LATER = ("swap_labels", "micro")
 """Fields that change neither which pairs are used nor what is encoded of them."""
 
@@ -44,9 +44,9 @@ class DataSettings(BaseModel):
     """Draw the flips of winner and loser apart, as the code of Diffusion-DPO does (Wallace et al.
     2024, arXiv 2311.12908); otherwise a pair is flipped as a whole."""
     micro: Literal["measured", "hard-coded"] = "measured"
-    """For backbones that are told sizes and crops (Podell et al. 2023, arXiv 2307.01952, section
+    """For backbones conditioned on sizes and crops (Podell et al. 2023, arXiv 2307.01952, section
     2.2): the real ones, or those of an image that never needed a crop, as in that code."""
-    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """What text encoders compute in, and what all encodings are rounded to, whether they are stored
     or made in the loop. The autoencoder computes in float32."""
     seed: int = 0

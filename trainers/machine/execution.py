@@ -1,19 +1,12 @@
-"""How a network is run, whatever is trained: precision, memory layout, recomputation, compiling."""
+"""How networks run, whatever is trained: autocast, memory format, compiling, checkpointing."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from trainers.errors import UserError
-
-Precision = Literal["float32", "bfloat16", "float16"]
-DTYPES: dict[Precision, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+from trainers.machine.precision import Matmul, Precision, torch_dtype
 
 
 def autocast(precision: Precision, device: str) -> AbstractContextManager[object]:
@@ -24,15 +17,27 @@ def autocast(precision: Precision, device: str) -> AbstractContextManager[object
     """
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(torch.device(device).type, DTYPES[precision])
+    return torch.autocast(torch.device(device).type, torch_dtype(precision))
 
 
-def new_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:
+def set_matmul(matmul: Matmul) -> None:
+    """Say how this process multiplies float32 values on a GPU; on a CPU it is always float32.
+
+    For matrices and convolutions alike, whatever was said before. cuDNN is held to deterministic
+    algorithms, chosen by rule and not by a race.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = matmul == "tf32"
+    torch.backends.cudnn.allow_tf32 = matmul == "tf32"
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def grad_scaler(precision: Precision, device: str) -> torch.amp.GradScaler:
     """The loss scaler of float16, whose small gradients would vanish; idle for the others."""
     return torch.amp.GradScaler(torch.device(device).type, enabled=precision == "float16")
 
 
-def move(values: Tensor, device: str) -> Tensor:
+def to_device(values: Tensor, device: str) -> Tensor:
     """``values`` of this process's memory on the device.
 
     On a GPU the copy is queued: from pinned memory, which is not used again before it was made, so
@@ -43,21 +48,21 @@ def move(values: Tensor, device: str) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True)
 
 
-def lay_out(images: Tensor, channels_last: bool) -> Tensor:
-    """``images [n, C, H, W]`` in the memory layout of the networks."""
+def to_memory_format(images: Tensor, channels_last: bool) -> Tensor:
+    """``images [n, C, H, W]`` in the memory format of the networks."""
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 
-def prepare(network: nn.Module, channels_last: bool, compiled: bool) -> None:
-    """Lay a network out and have it compiled at its first call, in place."""
+def configure_network(network: nn.Module, channels_last: bool, compiled: bool) -> None:
+    """Set the memory format of a network and have it compiled at its first call, in place."""
     if channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
         network.compile()
 
 
-def recompute(network: nn.Module) -> None:
-    """Have blocks run again in the backward pass (Chen et al. 2016, arXiv 1604.06174).
+def enable_gradient_checkpointing(network: nn.Module) -> None:
+    """Have blocks recomputed in the backward pass (Chen et al. 2016, arXiv 1604.06174).
 
     Raises:
         UserError: If the network does not know how.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from trainers.errors import UserError
-from trainers.machine.execution import Precision
+from trainers.machine.precision import Precision
 from trainers.machine.sharding import Sharding, sharding_of
 
 ACCELERATE_PRECISION: dict[str, Precision] = {
@@ -21,43 +21,6 @@ ACCELERATE_PRECISION: dict[str, Precision] = {
     "fp16": "float16",
     "bf16": "bfloat16",
 }
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one process does of every batch."""
-
-    rows: int
-    """Pairs per optimiser step."""
-    parts: int
-    """Forward and backward passes they are cut into, of equal size."""
-
-
-def share(batch_size: int, accumulation: int, count: int) -> Share:
-    """One process's share of a batch, in parts no larger than those of a single process.
-
-    Args:
-        batch_size: Pairs per optimiser step, over all processes.
-        accumulation: Parts that a single process cuts a batch into.
-        count: Number of processes.
-
-    Raises:
-        UserError: If the batch cannot be cut into equal parts.
-    """
-    if batch_size % accumulation:
-        raise UserError(
-            f"batch_size {batch_size} cannot be cut into {accumulation} equal parts: choose an "
-            "accumulation that divides it"
-        )
-    rows, rest = divmod(batch_size, count)
-    parts = -(-accumulation // count)
-    if rest or rows % parts:
-        raise UserError(
-            f"batch_size {batch_size} with accumulation {accumulation} cannot be shared by {count} "
-            f"processes in equal parts: choose a batch_size that {count * parts} divides, or "
-            "another number of processes"
-        )
-    return Share(rows, parts)
 
 
 @dataclass(frozen=True)

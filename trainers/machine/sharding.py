@@ -1,4 +1,4 @@
-"""Weights spread over processes: PyTorch's FSDP2, set up by accelerate's configuration.
+"""Weights sharded over processes: PyTorch's FSDP2, set up by accelerate's configuration.
 
 Reference: Zhao et al. 2023, "PyTorch FSDP", arXiv 2304.11277; ``torch.distributed.fsdp``.
 """
@@ -12,9 +12,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from trainers.config import TrainConfig
 from trainers.errors import UserError
-from trainers.optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -27,10 +25,10 @@ class Sharding:
     """Its ``FullyShardedDataParallelPlugin``."""
 
     def shard(self, network: nn.Module) -> None:
-        """Spread a network's weights over all processes, in place.
+        """Shard a network's weights over all processes, in place.
 
         Units are the layers that the configuration names, or those that the network's class wants
-        kept whole. Each is put together for its own forward and backward only, whatever the
+        kept whole. Each is gathered for its own forward and backward only, whatever the
         configuration says: weights are copied from network to network, and must be apart for it.
         """
         mesh = distributed.device_mesh.init_device_mesh(self.kind, (distributed.get_world_size(),))
@@ -79,60 +77,39 @@ def _on(variable: str) -> bool:
     return os.environ.get(variable, "false").lower() == "true"
 
 
-def check_shardable(config: TrainConfig) -> None:
-    """Refuse what FSDP cannot do exactly.
-
-    Raises:
-        UserError: With the setting to change.
-    """
-    exact = [repr(name) for name in OPTIMIZERS.names() if OPTIMIZERS.get(name).shardable]
-    faults = {
-        f"weights {config.weights.name!r}: an adapter is small, and needs no FSDP":
-            config.weights.adapter,
-        f"optimizer {config.optimizer.name!r}: only {' or '.join(exact)} treats each weight by "
-        "itself": not config.optimizer.shardable,
-        "precision 'float16': its overflows are found by each process alone; take 'bfloat16'":
-            config.precision == "float16",
-        "channels_last": config.channels_last,
-        "compile": config.compile,
-    }  # fmt: skip
-    if found := [fault for fault, there in faults.items() if there]:
-        raise UserError(f"not with FSDP: {'; '.join(found)}: change that, or launch without FSDP")
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor put together from all processes, which must all call this; others as they are."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """A sharded tensor gathered from all processes, which must all call this; others as is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(value: Tensor, target: Tensor) -> Tensor:
-    """This process's part of ``value``, spread as ``target`` is; as it is if that is not spread."""
+def shard_like(value: Tensor, target: Tensor) -> Tensor:
+    """This process's shard of ``value``, sharded as ``target`` is; ``value`` if that is not."""
     if not isinstance(target, DTensor) or value.shape != target.shape:
         return value
     placed = value.to(target.device)
     return distribute_tensor(placed, target.device_mesh, target.placements, src_data_rank=None)
 
 
-def put_together(
+def gather_network(
     network: nn.Module, load: Callable[[], nn.Module], wanted: bool
 ) -> nn.Module | None:
-    """A plain network with the weights of a sharded one; None where it is not ``wanted``.
+    """An unsharded network with the weights of a sharded one; None where it is not ``wanted``.
 
     Every process must call this; only those that want it hold all weights at once.
     """
     state: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
-        full = whole(tensor)
+        full = full_tensor(tensor)
         if wanted:
             state[name] = full.cpu()
     if not wanted:
         return None
-    plain = load().cpu()
-    plain.load_state_dict(state)
-    return plain
+    unsharded = load().cpu()
+    unsharded.load_state_dict(state)
+    return unsharded
 
 
-def take_apart(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """A whole state for ``network.load_state_dict``, whether that is sharded or not."""
+def shard_state_dict(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """A full state dict for ``network.load_state_dict``, whether that is sharded or not."""
     targets = network.state_dict()
-    return {name: like(v, targets[name]) if name in targets else v for name, v in state.items()}
+    return {k: shard_like(v, targets[k]) if k in targets else v for k, v in state.items()}

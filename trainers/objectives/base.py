@@ -1,12 +1,15 @@
 """What an objective is: a pure function of the errors of a preference pair."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from trainers.registry import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class Objective(Settings, ABC):
 
     soft_labels: ClassVar[bool] = False
     """Whether it makes use of ``preference``; others are refused where ties are kept."""
+    referenced: ClassVar[bool] = True
+    """Whether it makes use of the reference's errors; others are given a frozen reference, whatever
+    rule is asked for: a rule that nothing depends on makes no other run."""
 
     @property
     def strength(self) -> float | None:

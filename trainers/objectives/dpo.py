@@ -1,12 +1,15 @@
 """Diffusion-DPO (Wallace et al. 2024, arXiv 2311.12908)."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import Field
-from torch import Tensor
 
 from trainers.objectives.base import Objective, PairErrors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DPO(Objective):
@@ -31,6 +34,8 @@ class DPO(Objective):
 
     def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
         """See the class; ``[n]``, at least 0."""
+        from torch.nn.functional import logsigmoid
+
         u = 0.5 * self.beta * scale * errors.margin
         p = errors.preference
-        return -p * F.logsigmoid(u) - (1 - p) * F.logsigmoid(-u)
+        return -p * logsigmoid(u) - (1 - p) * logsigmoid(-u)

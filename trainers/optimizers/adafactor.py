@@ -1,14 +1,17 @@
 """Adafactor, as Diffusion-DPO trains SDXL."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import nn
 
 from trainers.optimizers.base import Optimizer
+
+if TYPE_CHECKING:
+    from torch import nn, optim
 
 
 class Adafactor(Optimizer):
@@ -27,12 +30,12 @@ class Adafactor(Optimizer):
     eps: float = Field(1e-30, gt=0)
     """Added to the squared gradient."""
 
-    def start(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def start(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         """See the base class."""
         from transformers.optimization import Adafactor as TransformersAdafactor
 
         kind: Any = TransformersAdafactor
-        made: torch.optim.Optimizer = kind(
+        made: optim.Optimizer = kind(
             parameters,
             lr=self.lr,
             eps=(self.eps, 1e-3),  # The second belongs to scale_parameter.

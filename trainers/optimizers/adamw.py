@@ -1,14 +1,17 @@
 """AdamW."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import Field
-from torch import nn
 
 from trainers.optimizers.base import Optimizer
+
+if TYPE_CHECKING:
+    from torch import nn, optim
 
 
 class AdamW(Optimizer):
@@ -23,10 +26,12 @@ class AdamW(Optimizer):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
 
-    def start(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def start(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         """See the base class."""
+        from torch.optim import AdamW as TorchAdamW
+
         weights = list(parameters)
-        return torch.optim.AdamW(
+        return TorchAdamW(
             weights,
             lr=self.lr,
             betas=self.betas,

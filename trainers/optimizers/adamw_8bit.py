@@ -1,14 +1,16 @@
 """AdamW with moments of eight bits."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import Any, ClassVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainers.errors import UserError
 from trainers.optimizers.adamw import AdamW
+
+if TYPE_CHECKING:
+    from torch import nn, optim
 
 
 class AdamW8bit(AdamW):
@@ -17,7 +19,7 @@ class AdamW8bit(AdamW):
     name: ClassVar[str] = "adamw-8bit"
     shardable: ClassVar[bool] = False
 
-    def start(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def start(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         """See the base class; by bitsandbytes, which tensors below 4,096 entries leave in 32 bits.
 
         Raises:
@@ -31,7 +33,7 @@ class AdamW8bit(AdamW):
                 "pip install 'dpo-bench[8bit]', or use 'adamw'"
             ) from error
         kind: Any = bitsandbytes.optim.AdamW8bit
-        made: torch.optim.Optimizer = kind(
+        made: optim.Optimizer = kind(
             parameters,
             lr=self.lr,
             betas=self.betas,

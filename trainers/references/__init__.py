@@ -1,6 +1,7 @@
 """Reference rules, one file each, found by name."""
 
-from trainers.references.base import Divergence, Event, Reference, ReferenceRule, Updating
+from trainers.references.base import Divergence, Event, Reference, ReferenceRule
+from trainers.references.updating import Updating
 from trainers.registry import Registry
 
 REFERENCES: Registry[type[ReferenceRule]] = Registry(

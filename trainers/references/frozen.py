@@ -1,10 +1,13 @@
 """The reference of DPO: the pretrained model, for ever."""
 
-from typing import Any, ClassVar
+from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainers.references.base import Divergence, Event, Reference, ReferenceRule
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Frozen(ReferenceRule):

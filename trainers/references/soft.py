@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from trainers.references.base import Updating
+from trainers.references.updating import Updating
 
 
 class Soft(Updating):

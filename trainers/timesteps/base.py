@@ -1,10 +1,14 @@
 """How a step draws its timesteps, and how the implicit reward is scaled along them."""
 
-from abc import ABC, abstractmethod
+from __future__ import annotations
 
-from torch import Tensor
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from trainers.registry import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TimestepLaw(Settings, ABC):

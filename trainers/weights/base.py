@@ -1,15 +1,18 @@
 """The networks of a run, and which of their weights are its own."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, NamedTuple
-
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from trainers.backbones import Backbone
-from trainers.machine.execution import Precision
+from trainers.machine.precision import Precision
 from trainers.registry import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Roles(NamedTuple):

@@ -1,14 +1,17 @@
 """Every weight of the network is trained."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
-
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar
 
 from trainers.backbones import Backbone
-from trainers.machine.execution import DTYPES
+from trainers.machine.precision import torch_dtype
 from trainers.weights.base import Roles, Weights
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Full(Weights):
@@ -24,7 +27,7 @@ class Full(Weights):
         """See the base class; nothing is random."""
         init = load().eval().requires_grad_(False)
         if self.frozen_dtype != "float32":
-            init.to(DTYPES[self.frozen_dtype])
+            init.to(torch_dtype(self.frozen_dtype))
         return Roles(policy=load().train(), init=init)
 
     def network(self, role: nn.Module) -> nn.Module:

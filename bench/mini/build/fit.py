@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers import checkpoint
+from trainers.average import mix_in
 from trainers.machine.processes import ALONE, Processes
 
 SHARDS = 2
@@ -82,7 +83,5 @@ def _backward(loss: Tensor) -> float:
     return part.item()
 
 
-@torch.no_grad()
 def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-        slow.lerp_(fast, 1 - decay)
+    mix_in(average, model, 1 - decay)

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from bench.images.draw import draw, load_pipeline
-from bench.mini import oracle
-from bench.mini.annotators import label
-from bench.mini.world import parse, scenes
 from bench.spec.model import Generate
+from bench.world import oracle
+from bench.world.annotators import label
+from bench.world.scenes import parse, scenes
 from trainers.files import write_atomically
 from trainers.seeds import numpy_generator
 

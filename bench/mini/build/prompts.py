@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from bench.mini.world import scenes
+from bench.world.scenes import scenes
 from trainers.files import sha256_file, write_text
 from trainers.seeds import numpy_generator
 

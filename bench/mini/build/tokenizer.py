@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from transformers import CLIPTokenizer
 
-from bench.mini.world import all_scenes
+from bench.world.scenes import all_scenes
 
 LENGTH = 16
 """Tokens per caption, start and end included; the longest caption has 13."""

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from bench.mini.build.fit import SHARDS, Schedule, fit
-from bench.mini.world import SIDE, Scene, draw_look, mislabel, render, scenes
+from bench.world.scenes import SIDE, Scene, draw_look, mislabel, render, scenes
 from trainers.machine.processes import ALONE, Processes
 from trainers.seeds import derive, numpy_generator
 

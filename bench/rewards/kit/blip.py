@@ -18,6 +18,7 @@ from bench.rewards.kit.open_clip import Tensors, blip_from_imagereward, read_ten
 from bench.rewards.kit.pixels import Pixels
 from bench.rewards.kit.text import Ids
 from trainers.errors import UserError
+from trainers.machine.precision import torch_dtype
 
 CONVERSION = 1
 """Raised when the conversion of ImageReward's checkpoint changes."""
@@ -72,7 +73,7 @@ class Rater:
             UserError: If the files do not hold such a model.
         """
         self.device = device
-        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.dtype = torch_dtype(dtype)
         try:
             given: dict[str, Any] = json.loads(config.read_text())
         except ValueError as error:

@@ -18,6 +18,7 @@ from bench.rewards.kit.open_clip import clip_from_open_clip, read_tensors
 from bench.rewards.kit.pixels import Pixels
 from bench.rewards.kit.text import Ids
 from trainers.errors import UserError
+from trainers.machine.precision import torch_dtype
 
 CONVERSION = 1
 """Raised when the conversion of open_clip's checkpoints changes."""
@@ -39,7 +40,7 @@ class Tower:
             UserError: If the weights lack a tensor of the model that the config describes.
         """
         self.device = device
-        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.dtype = torch_dtype(dtype)
         self.model = _load_model(config, weights, device, self.dtype)
         self.side: int = self.model.config.vision_config.image_size
         self.length: int = self.model.config.text_config.max_position_embeddings

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.rewards.kit.weights import home
 from trainers.errors import UserError
 from trainers.files import sha256_file, write_atomically, write_text
+from trainers.home import home
 
 Tensors = dict[str, Tensor]
 

@@ -34,7 +34,7 @@ class Preprocessing:
     """Called with an upright image of 8 bits a channel and the side in pixels."""
 
 
-def prepare(
+def preprocess(
     images: Sequence[Image.Image], preprocessing: Preprocessing, side: int, shared: Shared
 ) -> list[Pixels]:
     """Pixels of each image, computed once per distinct image.

@@ -12,18 +12,12 @@ from pydantic import BaseModel, ConfigDict
 
 from trainers.errors import UserError
 from trainers.files import sha256_file, write_text
+from trainers.home import home
 
 LISTING = "sha256.json"
 """File beside shipped weights that maps their names to hashes."""
 ALLOW = "DPO_BENCH_ALLOW_DOWNLOAD"
 """Environment variable that allows downloads where it is ``1``. HF_HUB_OFFLINE still forbids."""
-HOME = "DPO_BENCH_HOME"
-"""Environment variable with the folder of what is kept between runs."""
-
-
-def home() -> Path:
-    """Folder of what is kept between runs, e.g. converted weights and hashes of downloads."""
-    return Path(os.environ.get(HOME, "~/.cache/dpo-bench")).expanduser()
 
 
 class Weights(BaseModel):

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from bench.cli import run
-from bench.mini.world import draw_look, render, scenes
 from bench.rewards import GROUPS, REWARDS, expand
 from bench.rewards.base import Card, Reward, Scores
+from bench.world.scenes import draw_look, render, scenes
 from trainers.errors import UserError
 
 Capture = pytest.CaptureFixture[str]

@@ -65,11 +65,23 @@ def test_the_protocol_is_that_of_the_spec(experiment: Experiment) -> None:
     images = protocol.images.model_dump()
     assert images.pop("per_prompt") == spec.generate.images_per_prompt
     assert images == spec.generate.model_dump(
-        include={"sampler", "steps", "guidance", "eta", "height", "width", "seed", "dtype"}
+        include={
+            "sampler",
+            "steps",
+            "guidance",
+            "eta",
+            "height",
+            "width",
+            "seed",
+            "dtype",
+            "matmul",
+        }
     )
     assert protocol.rewards[0].signature == experiment.cards["oracle"]["signature"]
     assert (protocol.pairs.data, protocol.pairs.kept) == (spec.data, experiment.pairs)
-    assert protocol.statistics.model_dump() == spec.statistics.model_dump(exclude={"control_pairs"})
+    assert protocol.statistics.model_dump() == {
+        "alpha": 0.05, "gain": "DPO - base", "share": 0.2, "bound": None, "tie": 0.0,
+    }  # fmt: skip
 
 
 def test_nothing_scored_is_refused(experiment: Experiment, tmp_path: Path) -> None:

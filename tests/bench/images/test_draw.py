@@ -17,7 +17,15 @@ from rich.console import Console
 from bench.assets import model_folder
 from bench.experiment.single import generate_images
 from bench.images.draw import draw, image_generator, load_pipeline
-from bench.images.folder import INDEX, image_name, read_index
+from bench.images.folder import (
+    INDEX,
+    LOCK,
+    Key,
+    add_image,
+    extend_index,
+    image_name,
+    read_index,
+)
 from bench.spec.model import Generate
 from bench.spec.prompts import load_prompts
 from bench.stages.generate import write_images
@@ -96,7 +104,8 @@ def test_the_index_names_every_image_with_its_hash(make: Make) -> None:
     rows = read_index(folder)
     assert [(r["prompt"], r["k"]) for r in rows] == [(p, k) for _, p in PROMPTS[:3] for k in (4, 5)]
     assert all(sha256_file(folder / row["file"]) == row["sha256"] for row in rows)
-    assert sorted(p.name for p in folder.iterdir()) == sorted([INDEX, *(r["file"] for r in rows)])
+    names = [LOCK, INDEX, *(row["file"] for row in rows)]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(names)
     assert len({row["sha256"] for row in rows}) == 6
     assert counts == [2, 4, 6]
 
@@ -207,6 +216,65 @@ def test_a_folder_of_images_is_taken_up_only_with_the_same_settings(tmp_path: Pa
     with pytest.raises(UserError, match="holds images of other settings"):
         generate_images("mini-sd", None, "mini-dev", 1, other, out, quiet())
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Key]:
+    """The key of every image that is drawn."""
+    keys: list[Key] = []
+
+    def spy(pipeline: Any, prompts: Any, part: list[Key], settings: Generate) -> Any:
+        keys.extend(part)
+        return draw(pipeline, prompts, part, settings)
+
+    monkeypatch.setattr("bench.stages.generate.draw", spy)
+    return keys
+
+
+def test_a_folder_of_images_goes_on_with_more_of_them(tmp_path: Path, drawn: list[Key]) -> None:
+    """More prompts, or more images of each: what is new is drawn, and the rest stays as it is."""
+    out = tmp_path / "out"
+    one = Generate(steps=1, guidance=1.0, batch_size=2)
+    two = one.model_copy(update={"images_per_prompt": 2})
+
+    def go(limit: int, settings: Generate) -> list[Key]:
+        before = {p: p.read_bytes() for p in out.glob("*.png")}
+        drawn.clear()
+        generate_images("mini-sd", None, "mini-dev", limit, settings, out, quiet())
+        assert all(path.read_bytes() == data for path, data in before.items())
+        return list(drawn)
+
+    texts = [prompt for _, prompt in PROMPTS]
+    assert go(3, one) == [(text, 0) for text in texts[:3]]
+    assert go(5, one) == [(text, 0) for text in texts[3:]]
+    assert go(5, two) == [(text, 1) for text in texts]
+    assert go(3, one) == []
+    assert len(read_index(out)) == 10
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"no image")])
+def test_an_image_that_is_not_as_recorded_is_made_again(
+    make: Make, undisturbed: Path, tmp_path: Path, drawn: list[Key], damage: Callable[[Path], Any]
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(undisturbed, folder)
+    lost = PROMPTS[1][1], 0
+    damage(folder / image_name(*lost))
+    make(folder=folder)
+    assert drawn == [lost]
+    assert distance(folder, undisturbed, PROMPTS) <= TOLERANCE
+    assert len(read_index(folder)) == len(PROMPTS)
+
+
+def test_an_image_that_another_process_has_written_stays(tmp_path: Path) -> None:
+    for colour in ("red", "blue"):
+        add_image(tmp_path, ("a", 0), Image.new("RGB", (1, 1), colour))
+    with Image.open(tmp_path / image_name("a", 0)) as image:
+        assert image.getpixel((0, 0)) == (255, 0, 0)
+    for prompt in ("a", "b"):  # Each process knows of its own alone.
+        add_image(tmp_path, (prompt, 0), Image.new("RGB", (1, 1)))
+        extend_index(tmp_path, {(prompt, 0): sha256_file(tmp_path / image_name(prompt, 0))})
+    assert {row["prompt"] for row in read_index(tmp_path)} == {"a", "b"}
 
 
 def test_a_network_without_a_unet_is_refused(tmp_path: Path) -> None:

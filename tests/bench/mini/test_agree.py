@@ -11,11 +11,11 @@ from PIL import Image
 from bench.cli import run
 from bench.images.folder import image_name, write_index
 from bench.mini.agree import DRAWN, agree, agreements, drawn_pairs, miniatures, sampled_pairs
-from bench.mini.world import draw_look, parse, render, scenes, split_of
 from bench.rewards import REWARDS
 from bench.rewards.base import Scores
 from bench.rewards.oracle import Oracle
 from bench.stats import wilson
+from bench.world.scenes import draw_look, parse, render, scenes, split_of
 from trainers.errors import UserError
 from trainers.files import sha256_file
 

@@ -24,9 +24,9 @@ from bench.mini.build.rewards.data import (
 from bench.mini.build.rewards.losses import contrastive_loss
 from bench.mini.build.rewards.train import NAMES, RewardSteps, finished, train_rewards
 from bench.mini.build.tokenizer import new_tokenizer
-from bench.mini.world import CLEAN, WORDS, all_scenes, render, scenes, split_of
 from bench.rewards import REWARDS
 from bench.rewards.kit.weights import LISTING
+from bench.world.scenes import CLEAN, WORDS, all_scenes, render, scenes, split_of
 from trainers.files import tree_hashes
 
 

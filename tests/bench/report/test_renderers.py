@@ -223,9 +223,12 @@ def test_hostile_names_keep_their_rows_on_a_terminal(
 ) -> None:
     evil = "[red]a[/red] two\nlines"
     base, dpo, _ = make_protocol().arms
-    family = [{"on": evil, "off": "DPO", "question": "?"}]
+    family = [{"name": f"{evil} - DPO", "on": [evil], "off": ["DPO"], "question": "?"}]
     other = dpo.model_copy(update={"name": evil})
-    protocol = make_protocol({"arms": (base, dpo, other), "comparisons": family})
+    judged = {"alpha": 0.05, "gain": None, "share": None, "bound": None, "tie": 0.0}
+    protocol = make_protocol(
+        {"arms": (base, dpo, other), "comparisons": family, "statistics": judged}
+    )
     results = analyse(make_scores(protocol, {"DPO": 0.25}, noise=0.1), protocol)
     print_results(results, Path("made-up"))
     lines = capsys.readouterr().out.splitlines()
@@ -248,7 +251,7 @@ def test_latex_compiles(results: Results, hostile: Report, tmp_path: Path) -> No
 
 def test_latex_is_a_booktabs_table_of_the_right_width(results: Results) -> None:
     text = latex.render(report(results))
-    assert re.findall(r"\\begin\{tabular\}\{(l?r*)\}", text) == ["lrrrr", "lrrrrr", "lr"]
+    assert re.findall(r"\\begin\{tabular\}\{(l?r*)\}", text) == ["lrrrr", "lrrrrrr", "lr"]
     for rule in ("toprule", "midrule", "bottomrule", "end{tabular}", "end{table}"):
         assert text.count(f"\\{rule}") == 3
     assert "Mean scores (* primary)" in text

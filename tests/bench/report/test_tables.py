@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -121,12 +122,12 @@ def test_csv_has_a_line_for_every_comparison_and_reward(
     results = analyse(make_scores(protocol, EFFECTS, noise=0.1), protocol)
     found = rows(FORMATS["csv"](results))
     assert [(r["on"], r["off"], r["reward"]) for r in found] == [
-        (c.on, c.off, reward.name) for c in protocol.comparisons for reward in protocol.rewards
+        (*c.on, *c.off, reward.name) for c in protocol.comparisons for reward in protocol.rewards
     ]
     for row in found:
         assert None not in row
         assert None not in row.values()
-        comparison = next(c for c in results.comparisons if c.comparison.on == row["on"])
+        comparison = next(c for c in results.comparisons if c.comparison.on == (row["on"],))
         contrast = comparison.contrasts[row["reward"]]
         assert contrast is not None
         i = contrast.interval
@@ -157,7 +158,7 @@ def test_json_is_strict_and_complete(
     results = analyse(scores, protocol)
     data: dict[str, Any] = json.loads(FORMATS["json"](results), parse_constant=refuse)
     assert Protocol.model_validate(data["protocol"]) == protocol
-    assert [(c["on"], c["off"]) for c in data["comparisons"]] == [("DPO", "base"), ("DPO+A", "DPO")]
+    assert [c["name"] for c in data["comparisons"]] == ["DPO - base", "DPO+A - DPO"]
     assert data["missing"] == {"truth": 20, "flaws": 20}
     for shown, comparison in zip(data["comparisons"], results.comparisons, strict=True):
         contrast = comparison.contrasts["truth"]
@@ -178,19 +179,21 @@ def test_markdown_shows_what_was_found(
         [line for line in table if line[0] in names and len(line) == width]
         for names, width in (
             (("base", "DPO", "DPO+A"), 5),
-            (("DPO - base", "DPO+A - DPO"), 6),
+            (("DPO - base", "DPO+A - DPO"), 7),
             (("DPO - base", "DPO+A - DPO"), 2),
         )
     )
     assert [line[:2] for line in arms] == [["base", "-"], ["DPO", "3"], ["DPO+A", "3"]]
     assert [line[-1] for line in primary] == ["helps", "helps"]
+    assert primary[0][2] == "-"
+    assert re.fullmatch(r"\+\d+ % \[\+\d+, \+\d+\]", primary[1][2])
     assert len(others) == 2
     assert ["arm", "seeds", "truth*", "flaws", "win rate against base*"] in table
     # Against the base model DPO is the first comparison, so its wins are the same.
-    assert [line[-1] for line in arms][:2] == ["-", primary[0][3]]
+    assert [line[-1] for line in arms][:2] == ["-", primary[0][4]]
     assert "difference [95% interval]" in text
     assert "Read as: a test." in text
-    assert "Holm over 2 declared comparisons on truth." in text
+    assert "moderated over the 2 declared comparisons" in text
     assert "Missing scores: truth 0 of 260, flaws 0 of 260." in text
     assert (
         "- 20 prompts of made-up (test split, sha256 0123456789ab), 1 image(s) each: ddim, "
@@ -204,11 +207,11 @@ def test_markdown_shows_what_was_found(
 def test_the_family_size_and_the_level_are_those_of_the_plan(
     make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    more = Comparison(on="DPO+A", off="base", question="?")
+    more = Comparison(name="DPO+A - base", on=("DPO+A",), off=("base",), question="?")
     family = (*make_protocol().comparisons, more)
     protocol = make_protocol({"comparisons": family, "statistics.alpha": 0.1})
     text = FORMATS["markdown"](analyse(make_scores(protocol, EFFECTS, noise=0.1), protocol))
-    assert "Holm over 3 declared comparisons" in text
+    assert "moderated over the 3 declared comparisons" in text
     assert "difference [90% interval]" in text
 
 
@@ -221,10 +224,10 @@ def test_a_missing_arm_is_marked(
     table = cells(text)
     assert ["DPO+A", "3", "missing", "missing", "missing"] in table
     blocked = "blocked: too few complete pairs"
-    assert ["DPO+A - DPO", "missing", "-", "-", "-", blocked] in table
+    assert ["DPO+A - DPO", "missing", "-", "-", "-", "-", blocked] in table
     assert ["DPO+A - DPO", "missing"] in table
     assert "Missing scores: truth 60 of 260, flaws 60 of 260." in text
-    assert "Holm over 2 declared comparisons" in text
+    assert "moderated over the 2 declared comparisons" in text
     lost = [r for r in rows((folder / "table.csv").read_text()) if r["on"] == "DPO+A"]
     assert [(r["reward"], r["difference"], r["verdict"]) for r in lost] == [
         ("truth", "", "blocked"),
@@ -241,7 +244,7 @@ def test_a_result_of_one_training_run_wears_a_dagger(
     one = tuple(arm.model_copy(update={"seeds": arm.seeds[:1]}) for arm in protocol.arms)
     protocol = make_protocol({"arms": one})
     folder = result_folder(protocol, make_scores(protocol, EFFECTS, noise=0.1))
-    primary = [line for line in cells((folder / "table.md").read_text()) if len(line) == 6][2:]
+    primary = [line for line in cells((folder / "table.md").read_text()) if len(line) == 7][2:]
     assert [line[-1] for line in primary] == ["conditional", "conditional"]
     assert all(line[1].endswith("†") for line in primary)
 

@@ -60,9 +60,11 @@ def test_noisy_differences_are_those_of_the_table(
     results = analyse(scores, make_protocol())
     on, off, base = (matrix(scores, a) for a in ("DPO+A", "DPO", "base"))
     assert base.shape == (1, 20)
-    for number, d in enumerate((off - base, on - off)):
+    differences = (off - base, on - off)
+    noise = stats.seed_noise(differences)
+    for number, d in enumerate(differences):
         found = contrast(results, number)
-        assert found.interval == stats.crossed_interval(d)
+        assert found.interval == stats.moderated_interval(d, noise)
         assert found.interval.mean == pytest.approx(d.mean(), abs=1e-12)
         assert found.seed_effects == pytest.approx(tuple(d.mean(axis=1)))
         assert found.wins.wins == (d > 0).sum()
@@ -82,10 +84,9 @@ def test_every_trained_arm_is_held_against_the_base_model(
     results = analyse(scores, make_protocol())
     assert list(results.against_base) == ["DPO", "DPO+A"]
     found = results.against_base["DPO+A"]
+    d = matrix(scores, "DPO+A") - matrix(scores, "base")
     assert found is not None
-    assert found.interval == stats.crossed_interval(
-        matrix(scores, "DPO+A") - matrix(scores, "base")
-    )
+    assert (found.wins, found.losses) == ((d > 0).sum(), (d < 0).sum())
 
 
 def test_only_the_primary_reward_has_a_bootstrap(
@@ -228,41 +229,89 @@ def test_scores_that_are_close_are_ties(
     assert contrast(analyse(scores, make_protocol({"statistics.tie": 0.0624})), 0).wins.wins == 60
 
 
-def test_the_control_gives_the_smallest_effect_of_interest(
+def test_the_controls_measure_noise_and_set_no_bound(
     make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
     scores = make_scores(make_protocol(), EFFECTS, noise=0.2)
     results = analyse(scores, make_protocol())
     d = matrix(scores, "A/A") - matrix(scores, "A/A'")
-    assert results.control["truth"] == stats.crossed_interval(d)
-    assert results.delta0 == stats.noise_floor(stats.crossed_interval(d))
-    assert analyse(scores, make_protocol({"statistics.delta0": 0.5})).delta0 == 0.5
+    images = results.image_noise["truth"]
+    assert images is not None
+    assert images.interval == stats.crossed_interval(d)
+    runs = results.training_noise["DPO"]
+    assert runs is not None
+    assert runs.typical == pytest.approx(
+        np.sqrt(2) * matrix(scores, "DPO").mean(axis=1).std(ddof=1)
+    )
+    without = analyse(scores[~scores["arm"].str.startswith("A/A")], make_protocol())
+    assert without.image_noise == {"truth": None, "flaws": None}
+    assert without.comparisons == results.comparisons
 
 
-def test_a_control_of_one_pair_gives_none(
+@pytest.mark.parametrize(
+    ("declared", "verdict"),
+    [
+        ({"share": 0.5}, "equivalent"),
+        ({"share": 0.01}, "inconclusive"),
+        ({"share": None, "bound": 0.1}, "equivalent"),
+        ({"share": None, "bound": 0.001}, "inconclusive"),
+        ({"share": None, "gain": None}, "inconclusive"),
+    ],
+)
+def test_equivalence_is_as_it_was_declared(
+    make_protocol: MakeProtocol,
+    make_scores: MakeScores,
+    declared: dict[str, Any],
+    verdict: str,
+) -> None:
+    """A share of the gain 0.25, or a number; without either only identical arms are equivalent."""
+    protocol = make_protocol({f"statistics.{key}": value for key, value in declared.items()})
+    results = analyse(make_scores(protocol, {"DPO": 0.25, "DPO+A": 0.25}, noise=0.1), protocol)
+    assert results.comparisons[1].verdict == verdict
+
+
+def test_differences_are_shares_of_the_gain(
     make_protocol: MakeProtocol, make_scores: MakeScores
 ) -> None:
-    scores = make_scores(make_protocol(), EFFECTS, noise=0.2)
-    lost = scores["arm"].eq("A/A") & scores["train_seed"].gt(0)
-    results = analyse(scores[~lost], make_protocol())
-    assert results.delta0 is None
-    assert {(c.verdict, c.reason) for c in results.comparisons} == {
-        ("blocked", "the A/A control has too few complete pairs")
-    }
-    assert (
-        analyse(scores[~lost], make_protocol({"statistics.delta0": 0.05})).comparisons[0].verdict
-        == "helps"
+    scores = make_scores(make_protocol(), EFFECTS, noise=0.1)
+    results = analyse(scores, make_protocol())
+    assert contrast(results, 0).of_gain is None
+    share = contrast(results, 1).of_gain
+    assert share is not None
+    assert share.share == pytest.approx(
+        contrast(results, 1).interval.mean / contrast(results, 0).interval.mean
     )
-    lost = scores["arm"].eq("A/A")
-    results = analyse(scores[~lost], make_protocol())
-    assert results.control == {"truth": None, "flaws": None}
-    assert results.delta0 is None
+    assert share.low < 1.5 < share.high
+    assert contrast(results, 1, "flaws").of_gain is None, "DPO gains no fewer flaws"
+    none = analyse(scores, make_protocol({"statistics.gain": None, "statistics.share": None}))
+    assert contrast(none, 1).of_gain is None
+
+
+def test_an_interaction_is_a_difference_of_differences(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    seeds = (0, 1, 2)
+    protocol = make_protocol(
+        {
+            "arms": (
+                {"name": "base", "seeds": (None,)},
+                *({"name": name, "seeds": seeds} for name in ("DPO", "A", "B", "AB")),
+            ),
+            "comparisons": (
+                Comparison(name="DPO - base", on=("DPO",), off=("base",), question="?"),
+                Comparison(name="A x B", on=("AB", "DPO"), off=("A", "B"), question="?"),
+            ),
+        }
+    )
+    effects = {"DPO": 0.25, "A": 0.375, "B": 0.5, "AB": 1.0}
+    results = analyse(make_scores(protocol, effects), protocol)
+    assert contrast(results, 1).interval.mean == 0.375
 
 
 THREE = (
-    Comparison(on="DPO", off="base", question="?"),
-    Comparison(on="DPO+A", off="DPO", question="?"),
-    Comparison(on="DPO+A", off="base", question="?"),
+    Comparison(name="DPO - base", on=("DPO",), off=("base",), question="?"),
+    Comparison(name="DPO+A - DPO", on=("DPO+A",), off=("DPO",), question="?"),
+    Comparison(name="DPO+A - base", on=("DPO+A",), off=("base",), question="?"),
 )
 
 
@@ -335,7 +384,7 @@ def test_equal_arms_are_called_identical(
 ) -> None:
     results = analyse(make_scores(make_protocol(), {"DPO": 0.25, "DPO+A": 0.25}), make_protocol())
     same = results.comparisons[1]
-    assert (same.verdict, same.p_adjusted) == ("equivalent", 1.0)
+    assert (same.verdict, same.p_adjusted) == ("equivalent", None)
     assert "identical" in same.reason
     assert contrast(results, 1).wins.ties == 60
     assert contrast(results, 1).dz == 0
@@ -350,7 +399,6 @@ def test_alpha_is_the_level_of_intervals_and_verdicts(
     assert first.confidence == pytest.approx(0.999)
     assert second.confidence == pytest.approx(0.8)
     assert first.low < second.low < second.high < first.high
-    assert strict.delta0 == wide.delta0  # The noise floor has a level of its own.
 
 
 def test_rows_of_other_arms_and_rewards_are_left_out(

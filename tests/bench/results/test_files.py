@@ -45,7 +45,8 @@ def test_a_protocol_is_read_as_it_was_written(
             "rewards": (truth.model_copy(update={"marks": marks}), flaws),
             "pairs.data": {"name": "hub", "repository": "a/b"},
             "images.height": 64,
-            "statistics.delta0": 0.25,
+            "statistics.bound": 0.25,
+            "statistics.share": None,
         }
     )
     folder = result_folder(protocol)
@@ -138,7 +139,7 @@ def test_unknown_keys_are_refused_by_name(result_folder: ResultFolder, tmp_path:
         ("primary", "beauty", "primary 'beauty' is not among the rewards"),
         (
             "comparisons",
-            ({"on": "DPO", "off": "X", "question": "?"},),
+            ({"name": "DPO - base", "on": ("DPO",), "off": ("X",), "question": "?"},),
             "names 'X', which is no arm",
         ),
         ("arms", ({"name": "A/A", "seeds": (None,)},), "two arms have one name"),

@@ -23,7 +23,6 @@ from tokenizers.processors import BertProcessing
 from transformers import BlipTextConfig, BlipVisionConfig, CLIPConfig, CLIPModel
 
 from bench.mini.build.tokenizer import new_tokenizer
-from bench.mini.world import scenes
 from bench.rewards import REWARDS
 from bench.rewards.base import Card, Reward, check_lengths
 from bench.rewards.conformance import CHECKS, check, pictures
@@ -31,6 +30,7 @@ from bench.rewards.kit.blip import Blip
 from bench.rewards.kit.models import Head
 from bench.rewards.kit.shared import Shared
 from bench.rewards.kit.weights import LISTING
+from bench.world.scenes import scenes
 from trainers.errors import UserError
 
 OFFICIAL = ("clip", "clip-h14", "pickscore", "hpsv2.0", "hpsv2.1", "imagereward", "aesthetic")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from pyarrow import csv as arrow_csv
 
@@ -17,7 +18,9 @@ import bench.rewards.engine
 from bench.images.folder import image_name, write_index
 from bench.images.read import Item, read_items
 from bench.rewards.base import Card, Reward, Scores
-from bench.rewards.engine import CHUNK, describe, score_items
+from bench.rewards.engine import CHUNK, describe, make_reward, run, score_items
+from bench.rewards.kit.shared import Shared
+from bench.spec.model import Scoring
 from trainers.errors import UserError
 from trainers.files import sha256_file
 
@@ -284,3 +287,39 @@ def test_scores_of_before_files_were_named_are_a_cache(
     read = pq.read_table if suffix == "parquet" else arrow_csv.read_csv
     names = [row["file"] or None for row in read(path).to_pylist()]
     assert names == [*(item.name for item in items[:3]), None, None]
+
+
+def test_what_another_process_writes_meanwhile_stays(items: list[Item], tmp_path: Path) -> None:
+    path, others = tmp_path / "s.parquet", items[3:6]
+
+    def meanwhile(name: str, count: int) -> None:
+        score_items(others, {"red": Red()}, path)
+
+    score_items(items[:3], {"red": Red()}, path, None, meanwhile)
+    assert column(path, "red") == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_bit_that_changed_on_the_disk_is_no_score(items: list[Item], tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    score_items(items, {"red": Red()}, path)
+    scores = pq.ParquetFile(path).metadata.row_group(0).column(5)
+    data = bytearray(path.read_bytes())
+    start = scores.dictionary_page_offset or scores.data_page_offset
+    data[start + scores.total_compressed_size - 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="expected scores that this command has written, got"):
+        score_items(items, {"red": Red()}, path)
+
+
+def test_how_float32_is_multiplied_is_part_of_a_signature_and_said_to_torch() -> None:
+    """TF32 scores on a GPU are others, and never share a column with those in float32."""
+    plain, rounded = (
+        make_reward("mini-clip", Scoring(matmul=matmul), Shared()) for matmul in ("float32", "tf32")
+    )
+    assert plain.signature.split("|")[3] == "float32"
+    assert rounded.signature.split("|")[3] == "float32, tf32"
+    picture = Image.new("RGB", (64, 64), "red")
+    for reward, allowed in ((rounded, True), (plain, False)):
+        run(reward, [picture], ["a red circle"])
+        assert torch.backends.cudnn.allow_tf32 is allowed
+        assert torch.backends.cuda.matmul.allow_tf32 is allowed

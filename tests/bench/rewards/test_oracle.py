@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.mini.oracle import judge
-from bench.mini.world import CLEAN, Look, all_scenes, render
 from bench.rewards.oracle import Oracle
+from bench.world.oracle import judge
+from bench.world.scenes import CLEAN, Look, all_scenes, render
 from trainers.errors import UserError
 
 SCENE = all_scenes()[100]

@@ -17,7 +17,10 @@ def matrix(raw: dict[str, Any]) -> Matrix:
 
 
 def pairs(found: Matrix) -> list[tuple[str, str]]:
-    return [(c.on, c.off) for c in found.comparisons]
+    assert [c.name for c in found.comparisons] == [
+        f"{on} - {off}" for c in found.comparisons for on, off in zip(c.on, c.off, strict=True)
+    ]
+    return [(c.on[0], c.off[0]) for c in found.comparisons]
 
 
 def test_two_components_give_four_arms_with_their_settings(tiny: dict[str, Any]) -> None:
@@ -74,9 +77,66 @@ def test_two_objectives_each_have_their_arms_and_comparisons(tiny: dict[str, Any
     found = matrix(tiny)
     assert [a.name for a in found.arms] == ["DPO", "DPO+A", "SFT", "SFT+A"]
     assert pairs(found) == [
-        ("DPO", "base"), ("DPO+A", "DPO"), ("SFT", "base"), ("SFT+A", "SFT"),
+        ("DPO", "base"), ("DPO+A", "DPO"), ("SFT", "base"), ("SFT", "DPO"),
     ]  # fmt: skip
     assert [a.configs[1].objective.name for a in found.arms] == ["dpo", "dpo", "sft", "sft"]
+
+
+def test_a_component_that_an_objective_makes_no_use_of_is_no_other_run(
+    tiny: dict[str, Any],
+) -> None:
+    """Supervised fine-tuning looks at no reference: with A it is the run without, and no test."""
+    tiny["objectives"] = {"SFT": {"objective": {"name": "sft"}}}
+    found = matrix(tiny)
+    assert found.twins() == {"SFT+A": "SFT", "SFT+A+B": "SFT+B"}
+    assert pairs(found) == [
+        ("SFT", "base"), ("SFT+B", "SFT"), ("SFT+A+B", "SFT+A"), ("SFT+A+B", "SFT"),
+    ]  # fmt: skip
+    assert found.arms[1].configs[0].reference.name == "frozen"
+
+
+def test_further_comparisons_are_of_the_family(tiny: dict[str, Any]) -> None:
+    tiny["comparisons"] = [
+        "DPO+A - base",
+        {"interaction": ["A", "B"], "of": "DPO"},
+    ]
+    *_, difference, interaction = matrix(tiny).comparisons
+    assert (difference.name, difference.on, difference.off) == (
+        "DPO+A - base", ("DPO+A",), ("base",),
+    )  # fmt: skip
+    assert (interaction.name, interaction.on, interaction.off) == (
+        "A x B in DPO", ("DPO+A+B", "DPO"), ("DPO+A", "DPO+B"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("DPO+C - DPO", r"'DPO\+C - DPO' names an unknown arm 'DPO\+C'"),
+        ("DPO+A - DPO", r"'DPO\+A - DPO' is in the family already"),
+        ({"interaction": ["A", "C"], "of": "DPO"}, "'A x C in DPO' names an unknown arm"),
+        ("DPO+A", "'DPO\\+A - ' names an unknown arm ''"),
+    ],
+)
+def test_a_further_comparison_must_be_one(
+    tiny: dict[str, Any], change: str | dict[str, Any], told: str
+) -> None:
+    tiny["comparisons"] = [change]
+    with pytest.raises(UserError, match=told):
+        matrix(tiny)
+
+
+def test_the_gain_is_declared(tiny: dict[str, Any]) -> None:
+    assert matrix(tiny).gain == "DPO - base"
+    tiny["statistics"] = {"equivalence": {"share": 0.1, "of": "DPO+A+B - DPO"}}
+    assert matrix(tiny).gain == "DPO+A+B - DPO"
+    tiny["statistics"] = {"equivalence": {"share": 0.1, "of": "DPO+A+B - base"}}
+    with pytest.raises(UserError, match=r"no comparison 'DPO\+A\+B - base': expected one of DPO"):
+        matrix(tiny)
+    for wrong in ({}, {"share": 0.1, "bound": 0.1}, {"bound": 0.1, "of": "DPO - base"}):
+        tiny["statistics"] = {"equivalence": wrong}
+        with pytest.raises(UserError, match="give a share"):
+            matrix(tiny)
 
 
 def test_without_components_there_is_one_comparison(tiny: dict[str, Any]) -> None:
@@ -183,7 +243,7 @@ def test_stages_come_after_what_they_need(tiny: dict[str, Any]) -> None:
         seen.add(stage.id)
     kinds = [s.kind for s in stages]
     counts = {kind: kinds.count(kind) for kind in kinds}
-    assert counts == {"images": 15, "scores": 15, "latents": 1, "train": 8}
+    assert counts == {"images": 15, "scores": 15, "encode": 1, "train": 8}
 
 
 def test_the_control_pairs_have_noises_of_their_own(tiny: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from bench.mini.build.prompts import write_prompts
-from bench.mini.world import parse
 from bench.spec.prompts import count_prompts, external, load_prompts, shipped
+from bench.world.scenes import parse
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_file, sha256_text
 

@@ -20,6 +20,11 @@ from trainers.files import sha256_file
 
 COUNT = 5
 SCORED = 3
+POOL = "pool.parquet"
+
+
+def ignore(_: int) -> None:
+    """A report nobody reads."""
 
 
 class Red(Reward):
@@ -76,7 +81,7 @@ def test_every_image_is_scored_and_told(
     images: Path, register: Callable[[str, type[Reward]], str], tmp_path: Path
 ) -> None:
     signature, counts = register("red", Red), []
-    score_images(images, "red", signature, Scoring(), tmp_path, counts.append)
+    score_images(images, "red", signature, Scoring(), tmp_path, tmp_path / POOL, counts.append)
     assert scores(tmp_path) == list(range(COUNT))
     assert counts == [COUNT]
 
@@ -86,8 +91,11 @@ def test_a_reward_that_changed_since_the_plan_is_refused(
 ) -> None:
     register("changed", Red)
     with pytest.raises(UserError, match=r"reward 'changed' .* planned as red\|rule\|another"):
-        score_images(images, "changed", "red|rule|another", Scoring(), tmp_path, lambda _: None)
+        score_images(
+            images, "changed", "red|rule|another", Scoring(), tmp_path, tmp_path / POOL, ignore
+        )
     assert not (tmp_path / SCORES).exists()
+    assert not (tmp_path / POOL).exists()
 
 
 def test_a_stage_fails_if_its_reward_does_but_keeps_the_scores(
@@ -102,7 +110,7 @@ def test_a_stage_fails_if_its_reward_does_but_keeps_the_scores(
     monkeypatch.setattr("bench.rewards.engine.CHUNK", SCORED)
     signature = register("failing", Failing)
     with pytest.raises(ValueError, match="no such pixel"):
-        score_images(images, "failing", signature, Scoring(), tmp_path, lambda _: None)
+        score_images(images, "failing", signature, Scoring(), tmp_path, tmp_path / POOL, ignore)
     assert scores(tmp_path) == [*range(SCORED), *[None] * (COUNT - SCORED)]
 
 
@@ -120,5 +128,6 @@ def test_stages_of_a_worker_share_a_reward_and_with_it_the_hashes_of_its_files(
     made.clear()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        score_images(images, "counted", signature, Scoring(), tmp_path / name, lambda _: None)
+        out = tmp_path / name
+        score_images(images, "counted", signature, Scoring(), out, out / POOL, ignore)
     assert made == [1]

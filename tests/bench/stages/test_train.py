@@ -18,8 +18,9 @@ from bench.spec.model import override, parse_spec
 from bench.stages.store import Store
 from bench.stages.train import TrainStage, train
 from trainers.errors import UserError
-from trainers.machine.processes import joined, share
-from trainers.machine.sharding import check_shardable, sharding_of
+from trainers.machine.batches import split_batch
+from trainers.machine.processes import joined
+from trainers.machine.sharding import sharding_of
 from trainers.metrics import StepMetrics
 from trainers.record import CHECKPOINT, METRICS
 
@@ -234,10 +235,10 @@ def test_a_fault_of_the_run_is_the_fault_of_all(make: Make, store: Store, tmp_pa
 
 
 def test_batches_that_cannot_be_shared(make: Make) -> None:
-    assert (share(2048, 512, 16).rows, share(2048, 512, 16).parts) == (128, 32)
-    assert (share(48, 3, 2).rows, share(48, 3, 2).parts) == (24, 2)
+    assert (split_batch(2048, 512, 16).rows, split_batch(2048, 512, 16).parts) == (128, 32)
+    assert (split_batch(48, 3, 2).rows, split_batch(48, 3, 2).parts) == (24, 2)
     with pytest.raises(UserError, match="cannot be cut into 3 equal parts"):
-        share(8, 3, 1)
+        split_batch(8, 3, 1)
     with pytest.raises(UserError, match="choose a batch_size that 3 divides"):
         make(3)
 
@@ -290,6 +291,6 @@ def test_accelerate_does_not_decide_the_precision(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_what_fsdp_cannot_do(make: Make, changes: dict[str, Any], message: str) -> None:
-    check_shardable(make(1).config)
+    make(1).config.check_shardable()
     with pytest.raises(UserError, match=message):
-        check_shardable(make(1, **changes).config)
+        make(1, **changes).config.check_shardable()

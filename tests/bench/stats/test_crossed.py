@@ -52,7 +52,6 @@ def test_two_by_two_by_hand() -> None:
     shares = (got.share_seed, got.share_prompt, got.share_residual)
     assert shares == pytest.approx((8 / 12, 3 / 12, 1 / 12))
     assert (got.n_seeds, got.n_prompts, got.n_missing, got.conditional) == (2, 2, 0, False)
-    assert got.half_width(0.95) == pytest.approx(half)
 
 
 def test_negative_prompt_component_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Holm, equivalence, advice and the verdict."""
+"""Holm, advice and the verdicts of a family."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 
 from bench.stats import (
     Interval,
+    Judgement,
     advice,
-    crossed_interval,
     holm,
-    noise_floor,
-    tost_equivalent,
-    verdict,
+    judge,
+    moderated_interval,
+    seed_noise,
+    share_of_gain,
 )
+
+Array = NDArray[np.float64]
 
 
 def interval(mean: float, se: float = 0.1, df: float = 10.0, n_seeds: int = 5) -> Interval:
@@ -46,11 +50,6 @@ def interval(mean: float, se: float = 0.1, df: float = 10.0, n_seeds: int = 5) -
     )
 
 
-def word(i: Interval, delta0: float = 0.1, missing: float = 0.0, alpha: float = 0.05) -> str:
-    """The verdict of a family of one."""
-    return verdict(i, i.p_value, delta0, missing, alpha).word
-
-
 def test_holm_by_hand() -> None:
     """Sorted .01, .03, .04: x3 = .03, x2 = .06, x1 = .04 raised to .06; in the input order."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
@@ -76,37 +75,6 @@ def test_holm_lies_between_raw_and_bonferroni_and_keeps_order(p: list[float]) ->
     assert holm(p[::-1])[::-1] == pytest.approx(adjusted)
 
 
-def test_tost_is_the_ninety_percent_interval_strictly_inside() -> None:
-    """Mean 0.05, se 0.1, df 10: the 90 % bound is 0.05 + 1.8125 x 0.1 = 0.23125."""
-    i = interval(0.05)
-    assert stats.t.ppf(0.95, 10) == pytest.approx(1.8125, abs=1e-4)
-    assert tost_equivalent(i, 0.2313)
-    assert not tost_equivalent(i, 0.2312)
-    assert tost_equivalent(interval(-0.05), 0.2313)
-    assert not tost_equivalent(interval(-0.05), 0.2312)
-    assert not tost_equivalent(i, 0.2313, alpha=0.025)
-
-
-def test_tost_agrees_with_two_one_sided_tests_of_scipy() -> None:
-    """S = 1: both one-sided t-tests against -+delta0 reject just where the band is wide enough."""
-    row = np.random.default_rng(1).normal(0.05, 0.3, 40)
-    i = crossed_interval(row[None])
-    for delta0 in np.linspace(0.02, 0.3, 57):
-        lower = stats.ttest_1samp(row, -delta0, alternative="greater").pvalue
-        upper = stats.ttest_1samp(row, delta0, alternative="less").pvalue
-        assert tost_equivalent(i, float(delta0)) == (max(lower, upper) < 0.05)
-
-
-def test_noise_floor_is_the_95_percent_half_width_at_any_level() -> None:
-    """From the 2 x 2 case with se = sqrt(3), df = 144/98, whatever level was asked for."""
-    d = [[1, 2], [3, 6]]
-    expected = stats.t.ppf(0.975, 144 / 98) * 3**0.5
-    assert noise_floor(crossed_interval(d)) == pytest.approx(expected)
-    assert noise_floor(crossed_interval(d, 0.8)) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="at least 2 training seeds"):
-        noise_floor(crossed_interval([[1, 2]]))
-
-
 def test_advice() -> None:
     """The larger share decides, from 3 seeds on."""
     more_prompts = dataclasses.replace(interval(0.0), share_seed=0.1, share_prompt=0.6)
@@ -115,80 +83,161 @@ def test_advice() -> None:
     assert advice(dataclasses.replace(more_prompts, n_seeds=2)) == "add seeds"
 
 
+def matrix(mean: float, seed: int = 0, n_seeds: int = 4, sd: float = 1.0) -> Array:
+    """Differences over 100 prompts of exactly this mean; standard error about sd / 20."""
+    d = np.random.default_rng(seed).normal(0, sd, (n_seeds, 100))
+    return np.asarray(d - d.mean() + mean)
+
+
+def single(d: Array | None, missing: float = 0.0, bound: float | None = 0.3) -> Judgement:
+    """The judgement of a family of one."""
+    return judge([d], [missing], bound=bound)[0]
+
+
+GAIN = matrix(1.0, 9)
+
+
 @pytest.mark.parametrize(
-    ("mean", "delta0", "expected"),
+    ("mean", "bound", "expected"),
     [
-        (0.5, 0.1, "helps"),
-        (-0.5, 0.1, "hurts"),
-        (0.1, 0.3, "equivalent"),
-        (0.1, 0.2, "inconclusive"),
-        (0.0, 0.0, "inconclusive"),
+        (0.5, 0.3, "helps"),
+        (-0.5, 0.3, "hurts"),
+        (0.02, 0.3, "equivalent"),
+        (0.02, 0.05, "inconclusive"),
+        (0.02, None, "inconclusive"),
     ],
 )
-def test_verdict_words(mean: float, delta0: float, expected: str) -> None:
-    """With se 0.1 and df 10: significant beyond 0.223; the 90 % half-width is 0.181."""
-    assert word(interval(mean), delta0) == expected
+def test_words(mean: float, bound: float | None, expected: str) -> None:
+    """Standard error about 0.05 or a little more."""
+    assert single(matrix(mean), bound=bound).verdict.word == expected
 
 
-def test_verdict_uses_the_corrected_p() -> None:
-    """Significant alone (p = 0.031), not after correction."""
-    i = interval(0.25)
-    assert word(i) == "helps"
-    assert verdict(i, 0.06, 0.1, 0.0).word == "inconclusive"
-    assert word(i, alpha=0.01) == "inconclusive"
+def test_words_come_from_the_moderated_p_after_holm_over_the_family() -> None:
+    """Each figure is what the functions of its own say; order is that of the family."""
+    family = [matrix(0.16, 1), matrix(0.2, 2), matrix(0.01, 3), matrix(1.0, 4)]
+    found = judge(family, [0.0] * 4, bound=0.3)
+    noise = seed_noise(family)
+    intervals = [moderated_interval(d, noise) for d in family]
+    assert [j.interval for j in found] == intervals
+    adjusted = holm([i.p_value for i in intervals])
+    assert [j.p_adjusted for j in found] == adjusted.tolist()
+    assert [j.verdict.word == "helps" for j in found] == (adjusted < 0.05).tolist()
+    assert found[3].verdict.word == "helps"
 
 
-def test_verdict_says_when_a_real_effect_is_small() -> None:
-    """Significant and inside the band at once."""
-    got = verdict(interval(0.25), 0.04, 0.5, 0.0)
-    assert got.word == "helps"
-    assert "smaller than the effect of interest" in got.reason
-    assert "smaller" not in verdict(interval(0.5), 0.04, 0.5, 0.0).reason
+def test_correction_takes_words_away() -> None:
+    """Significant alone, not among five."""
+    d = matrix(0.16, 1)
+    alone, *_ = judge([d], [0.0])
+    among, *_ = judge([d, *(matrix(0.0, s) for s in range(2, 6))], [0.0] * 5)
+    assert alone.verdict.word == "helps"
+    assert among.verdict.word == "inconclusive"
 
 
-def test_identical_arms_are_equivalent_even_without_a_band() -> None:
-    """Every difference exactly 0; a constant difference is not the same thing."""
-    assert word(crossed_interval(np.zeros((3, 5))), delta0=0.0) == "equivalent"
-    assert word(crossed_interval(np.full((3, 5), 0.1)), delta0=0.0) == "helps"
+def test_what_cannot_be_decided_stays_in_the_family_with_p_one() -> None:
+    """A sure one-run, two-run, blocked or absent comparison lends no weight to the others."""
+    d = matrix(0.16, 1)
+    one, two = matrix(5.0, 2), matrix(5.0, 3)
+    one[1:], two[2:] = np.nan, np.nan
+    found = judge([d, None, matrix(5.0, 4), one[:, :], two], [0.0, 0.0, 0.5, 0.0, 0.0])
+    assert found[0].interval is not None
+    assert found[0].p_adjusted == pytest.approx(min(1, 5 * found[0].interval.p_value))
+    assert [j.p_adjusted for j in found[1:]] == [None] * 4
+    assert found[1].verdict.word == "blocked"
+
+
+def test_a_small_effect_is_named_small() -> None:
+    """Helps, and within the bound at once: the reason says both."""
+    got = single(matrix(0.5), bound=2.0)
+    assert got.verdict.word == "helps"
+    assert "shown within +-2: smaller than what was declared to matter" in got.verdict.reason
+    assert "smaller" not in single(matrix(0.5)).verdict.reason
+
+
+def test_a_share_of_the_gain_is_the_bound() -> None:
+    """Within a fifth of a gain of 1; helps within it; and not within a fiftieth."""
+    family = [GAIN, matrix(0.0, 1, sd=0.3), matrix(0.1, 2, sd=0.3)]
+    found = judge(family, [0.0] * 3, gain=0, share=0.2)
+    assert [j.verdict.word for j in found] == ["helps", "equivalent", "helps"]
+    assert "shown within +-20% of the gain" in found[1].verdict.reason
+    assert "smaller than what was declared to matter" in found[2].verdict.reason
+    assert "smaller" not in found[0].verdict.reason
+    narrow = judge(family, [0.0] * 3, gain=0, share=0.02)
+    assert narrow[1].verdict.word == "inconclusive"
+    assert "not shown within +-2% of the gain" in narrow[1].verdict.reason
+
+
+def test_every_difference_is_also_a_share_of_the_gain() -> None:
+    """Whatever the bound; not the gain itself."""
+    family = [GAIN, matrix(0.3, 1), matrix(0.0, 2)]
+    found = judge(family, [0.0] * 3, gain=0, bound=0.1)
+    noise = seed_noise(family)
+    assert found[0].of_gain is None
+    assert [j.of_gain for j in found[1:]] == [share_of_gain(d, GAIN, noise) for d in family[1:]]
+    assert found[1].of_gain is not None
+    assert found[1].of_gain.share == pytest.approx(0.3)
+    assert [j.of_gain for j in judge(family, [0.0] * 3)] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("gain", "missing"), [(matrix(0.01, 9), 0.0), (-GAIN, 0.0), (GAIN, 0.5), (None, 0.0)]
+)
+def test_a_gain_that_is_not_established_bounds_nothing(gain: Array | None, missing: float) -> None:
+    """Not significant, a loss, blocked or absent: inconclusive, and the reason says so."""
+    found = judge([gain, matrix(0.0, 1, sd=0.1)], [missing, 0.0], gain=0, share=0.2)[1]
+    assert found.verdict.word == "inconclusive"
+    assert "the gain is not established" in found.verdict.reason
+    assert found.of_gain is None
+
+
+def test_identical_arms_are_equivalent_even_without_a_bound() -> None:
+    """Every difference exactly 0, of two runs, too; a constant difference is not the same thing."""
+    for n_seeds in (2, 3):
+        got = single(np.zeros((n_seeds, 5)), bound=None)
+        assert (got.verdict.word, got.p_adjusted) == ("equivalent", None)
+    assert single(np.full((3, 5), 0.1), bound=None).verdict.word == "helps"
 
 
 def test_one_seed_is_never_a_verdict() -> None:
     """However clear, and even for identical arms."""
-    assert word(interval(5.0, n_seeds=1)) == "conditional"
-    assert word(crossed_interval(np.zeros((1, 5)))) == "conditional"
+    assert single(matrix(5.0, n_seeds=1)).verdict.word == "conditional"
+    assert single(np.zeros((1, 5))).verdict.word == "conditional"
 
 
-def test_two_seeds_are_named() -> None:
-    """In the reason of every verdict they can lead to."""
-    for mean, delta0 in ((0.5, 0.1), (0.1, 0.3), (0.1, 0.2)):
-        two, five = interval(mean, n_seeds=2), interval(mean)
-        assert "only 2 training seeds" in verdict(two, two.p_value, delta0, 0.0).reason
-        assert "only 2" not in verdict(five, five.p_value, delta0, 0.0).reason
+@pytest.mark.parametrize("mean", [-5.0, 0.0, 5.0])
+def test_two_seeds_decide_nothing(mean: float) -> None:
+    """Neither a huge difference nor a huge bound."""
+    got = single(matrix(mean, n_seeds=2), bound=1e6)
+    assert got.verdict.word == "inconclusive"
+    assert "two training seeds decide nothing" in got.verdict.reason
 
 
 def test_missing_pairs_block() -> None:
-    """Above 1 %, whether the caller or the interval counted them; before anything else."""
-    assert word(interval(0.5), missing=0.01) == "helps"
-    assert word(interval(0.5), missing=0.0101) == "blocked"
-    assert word(dataclasses.replace(interval(0.5), missing_share=0.02)) == "blocked"
-    assert word(interval(0.5, n_seeds=1), missing=0.5) == "blocked"
+    """Above 1 %, whether the caller or the matrix counts them; before anything else."""
+    assert single(matrix(0.5), 0.01).verdict.word == "helps"
+    assert single(matrix(0.5), 0.0101).verdict.word == "blocked"
+    assert single(matrix(0.5, n_seeds=1), 0.5).verdict.word == "blocked"
+    holed = matrix(0.5)
+    holed[0, :5] = np.nan
+    assert "1.2% of the pairs are missing" in single(holed).verdict.reason
 
 
 @pytest.mark.parametrize(
-    ("p_adjusted", "delta0", "missing", "alpha", "message"),
+    ("settings", "message"),
     [
-        (0.001, 0.1, 0.0, 0.05, "p_adjusted >= unadjusted"),
-        (1.5, 0.1, 0.0, 0.05, "p_adjusted in"),
-        (float("nan"), 0.1, 0.0, 0.05, "p_adjusted in"),
-        (0.5, -0.1, 0.0, 0.05, "delta0 >= 0"),
-        (0.5, float("nan"), 0.0, 0.05, "delta0 >= 0"),
-        (0.5, 0.1, 3.0, 0.05, "missing_share"),
-        (0.5, 0.1, 0.0, 5.0, "alpha in"),
+        ({"missing": [0.0]}, "missing share in"),
+        ({"missing": [0.0, 3.0]}, "missing share in"),
+        ({"gain": 2, "share": 0.2}, "index of a comparison, 0 to 1"),
+        ({"share": 0.2}, "a share with its gain, or a bound"),
+        ({"gain": 0, "share": 0.2, "bound": 0.1}, "declare one of the two"),
+        ({"gain": 0, "share": 20.0}, r"write 20 % as 0\.2"),
+        ({"bound": 0.0}, "finite bound > 0"),
+        ({"bound": float("nan")}, "finite bound > 0"),
+        ({"alpha": 5.0}, r"write 5 % as 0\.05"),
     ],
 )
-def test_verdict_refuses(
-    p_adjusted: float, delta0: float, missing: float, alpha: float, message: str
-) -> None:
-    """Out of range, percentages, or the p of another comparison."""
+def test_judge_refuses(settings: dict[str, object], message: str) -> None:
+    """Out of range, percentages, or a share of nothing."""
+    arguments = {"missing": [0.0, 0.0]} | settings
     with pytest.raises(ValueError, match=message):
-        verdict(interval(0.1), p_adjusted, delta0, missing, alpha)
+        judge([GAIN, GAIN], **arguments)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from bench.stats import (
     crossed_interval,
     mean_squares,
     pigeonhole_bootstrap,
+    pigeonhole_bootstraps,
     resample,
     sign_flip_p,
     sign_test,
@@ -77,6 +78,27 @@ def test_resampling_is_a_function_of_the_seed_alone(monkeypatch: pytest.MonkeyPa
     assert (again.low, again.high) == pytest.approx((first.low, first.high))
     assert sign_flip_p(D, seed=1, draws=500) == p_first
     assert pigeonhole_bootstrap(D, seed=2, draws=500).low != first.low
+
+
+def test_bootstraps_of_many_are_those_of_each() -> None:
+    """To the bit, whatever stands beside it: the weights depend on seed and shape alone."""
+    holed = D.copy()
+    holed[0, 3] = np.nan
+    matrices = [D, holed, D[:3], D + 1, holed * 2]
+    got = pigeonhole_bootstraps(matrices, seed=3, draws=400)
+    assert got == [pigeonhole_bootstrap(d, seed=3, draws=400) for d in matrices]
+    assert pigeonhole_bootstraps([], seed=3) == []
+
+
+def test_bootstrap_figures_are_pinned() -> None:
+    """As drawn when results were first committed: 2 x 3 cells, 5 draws, by explicit weights."""
+    d = np.arange(6.0).reshape(2, 3) ** 2
+    first, second = (np.random.default_rng(s) for s in np.random.SeedSequence(7).spawn(2))
+    seeds = first.multinomial(2, [1 / 2] * 2, size=5)
+    prompts = second.multinomial(3, [1 / 3] * 3, size=5)
+    means = [w @ d @ v / 6 for w, v in zip(seeds, prompts, strict=True)]
+    got = pigeonhole_bootstrap(d, seed=7, draws=5, confidence=0.5)
+    assert (got.low, got.high) == pytest.approx(tuple(np.quantile(means, [0.25, 0.75])))
 
 
 def test_sign_flip_of_seed_effects_by_enumeration() -> None:

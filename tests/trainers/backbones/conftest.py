@@ -173,7 +173,7 @@ def data(
     open_pairs: Callable[..., PairData],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, PairData]:
-    """The pairs, encoded by each of the new backbones; SDXL is told of sizes and crops."""
+    """The pairs, encoded by each of the new backbones; SDXL is conditioned on sizes and crops."""
     place = tmp_path_factory.mktemp("encodings")
     return {name: open_pairs(parquet, backbones[name], place / name) for name in NEW}
 

@@ -45,12 +45,12 @@ def picture(pipeline: Any) -> NDArray[np.uint8]:
 def predicted(trainer: Trainer, network: nn.Module) -> Tensor:
     """What a network makes of the first two images under the draws of step 0."""
     rows, draws = torch.tensor([0, 1]), trainer.stream.at(0, 2)
-    told = trainer.data.condition(rows, torch.tensor([False, False]))
+    condition = trainer.data.condition(rows, torch.tensor([False, False]))
     x = trainer.data.images(rows)[0].mean
     t = torch.tensor([10, 900])
     with torch.no_grad():
         noisy = trainer.backbone.add_noise(x, draws.noise, t)
-        return trainer.backbone.predict(network, noisy, t, told)
+        return trainer.backbone.predict(network, noisy, t, condition)
 
 
 @pytest.fixture(params=SAMPLERS)

@@ -1,4 +1,4 @@
-"""What the networks are told and shown, against diffusers' own pipelines and the formulas."""
+"""What the networks are condition and shown, against diffusers' own pipelines and the formulas."""
 
 import json
 import shutil
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from trainers.backbones import BACKBONES, Backbone
 from trainers.errors import UserError
+from trainers.machine.precision import Precision, torch_dtype
 from trainers.timesteps.scales.inverse_sqrt_snr import InverseSqrtSNR
 
 XL, SD3 = "stable-diffusion-xl", "stable-diffusion-3"
@@ -46,13 +47,13 @@ def test_prompts_of_xl(backbones: dict[str, Backbone], xl_folder: Path, prompts:
     """
     pipeline = StableDiffusionXLPipeline.from_pretrained(xl_folder, add_watermarker=False)
     text, zeros, pooled, _ = pipeline.encode_prompt(prompts, device="cpu")
-    told = backbones[XL].encode_prompts(prompts)
-    assert told.keys() == {"text", "pooled"}
-    assert told["text"].shape == (len(prompts), 8, 16 + 24)
-    close(told["text"], text)
-    close(told["pooled"], pooled)
+    condition = backbones[XL].encode_prompts(prompts)
+    assert condition.keys() == {"text", "pooled"}
+    assert condition["text"].shape == (len(prompts), 8, 16 + 24)
+    close(condition["text"], text)
+    close(condition["pooled"], pooled)
     assert not zeros.any()
-    assert told["text"].any(dim=-1).all()
+    assert condition["text"].any(dim=-1).all()
 
 
 @pytest.mark.parametrize("t5", [True, False])
@@ -66,14 +67,14 @@ def test_prompts_of_sd3(
     )  # fmt: skip
     pipeline = StableDiffusion3Pipeline.from_pretrained(folder, **absent)
     text, _, pooled, _ = pipeline.encode_prompt(prompts, None, None, device="cpu")
-    told = BACKBONES.get(SD3)(folder).encode_prompts(prompts)
-    assert told["text"].shape == (len(prompts), 8 + 256, 48)
-    close(told["text"], text)
-    close(told["pooled"], pooled)
-    assert bool(told["text"][:, 8:].any()) == t5
+    condition = BACKBONES.get(SD3)(folder).encode_prompts(prompts)
+    assert condition["text"].shape == (len(prompts), 8 + 256, 48)
+    close(condition["text"], text)
+    close(condition["pooled"], pooled)
+    assert bool(condition["text"][:, 8:].any()) == t5
 
 
-def test_only_xl_is_told_of_sizes(backbones: dict[str, Backbone]) -> None:
+def test_only_xl_is_conditioned_on_sizes(backbones: dict[str, Backbone]) -> None:
     assert [name for name, b in backbones.items() if b.micro_conditioned] == [XL]
 
 
@@ -97,16 +98,16 @@ def test_prediction_of_xl(backbones: dict[str, Backbone], xl_folder: Path) -> No
     """The very output of the UNet, for whom sizes make a difference."""
     backbone = backbones[XL]
     latents, _ = draws(4)
-    told = backbone.encode_prompts(["owl"] * 4)
-    told["micro"] = torch.tensor([[32.0, 48, 0, 8, 32, 32]]).repeat(4, 1)
+    condition = backbone.encode_prompts(["owl"] * 4)
+    condition["micro"] = torch.tensor([[32.0, 48, 0, 8, 32, 32]]).repeat(4, 1)
     unet = UNet2DConditionModel.from_pretrained(xl_folder / "unet")
-    added = {"text_embeds": told["pooled"], "time_ids": told["micro"]}
+    added = {"text_embeds": condition["pooled"], "time_ids": condition["micro"]}
     with torch.no_grad():
-        theirs = unet(latents, STEPS, told["text"], added_cond_kwargs=added).sample
+        theirs = unet(latents, STEPS, condition["text"], added_cond_kwargs=added).sample
         network = backbone.load_network()
-        assert torch.equal(backbone.predict(network, latents, STEPS, told), theirs)
-        told["micro"] = told["micro"] + 1
-        assert not torch.equal(backbone.predict(network, latents, STEPS, told), theirs)
+        assert torch.equal(backbone.predict(network, latents, STEPS, condition), theirs)
+        condition["micro"] = condition["micro"] + 1
+        assert not torch.equal(backbone.predict(network, latents, STEPS, condition), theirs)
 
 
 def test_xl_is_noised_as_stable_diffusion(backbones: dict[str, Backbone]) -> None:
@@ -150,16 +151,16 @@ def test_prediction_of_sd3(backbones: dict[str, Backbone], sd3_folder: Path) -> 
     """The very output of the transformer at time 1000 sigma."""
     backbone = backbones[SD3]
     latents, _ = draws(8)
-    told = backbone.encode_prompts(["owl"] * 4)
+    condition = backbone.encode_prompts(["owl"] * 4)
     transformer = SD3Transformer2DModel.from_pretrained(sd3_folder / "transformer")
     with torch.no_grad():
         theirs = transformer(
             hidden_states=latents,
             timestep=1000 * sigmas().flatten().float(),
-            encoder_hidden_states=told["text"],
-            pooled_projections=told["pooled"],
+            encoder_hidden_states=condition["text"],
+            pooled_projections=condition["pooled"],
         ).sample
-        close(backbone.predict(backbone.load_network(), latents, STEPS, told), theirs)
+        close(backbone.predict(backbone.load_network(), latents, STEPS, condition), theirs)
 
 
 def test_snr_and_lambda_of_a_flow(backbones: dict[str, Backbone]) -> None:
@@ -178,10 +179,10 @@ def test_snr_and_lambda_of_a_flow(backbones: dict[str, Backbone]) -> None:
         InverseSqrtSNR(floor=None).factors(snr)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", ["stable-diffusion", XL, SD3])
 def test_text_encoders_in_half_precision(
-    folders: dict[str, Path], name: str, dtype: torch.dtype
+    folders: dict[str, Path], name: str, precision: Precision
 ) -> None:
     """They are the pipeline's in that precision; the autoencoder stays what it is, to the bit.
 
@@ -190,10 +191,11 @@ def test_text_encoders_in_half_precision(
     backbone, prompts = BACKBONES.get(name)(folders[name]), ["owl", "red fox"]
     pixels = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
     full, before = backbone.encode_prompts(prompts), backbone.encode_images(pixels)
-    half, after = backbone.encode_prompts(prompts, dtype), backbone.encode_images(pixels)
+    half, after = backbone.encode_prompts(prompts, precision), backbone.encode_images(pixels)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     again = backbone.encode_prompts(prompts)
 
+    dtype = torch_dtype(precision)
     pipeline = DiffusionPipeline.from_pretrained(folders[name], dtype=dtype)
     options = {"prompt_2": None, "prompt_3": None} if name == SD3 else {}
     with torch.no_grad():

@@ -52,11 +52,11 @@ def weights(folder: Path) -> list[str]:
 def everything(backbone: Backbone) -> dict[str, Tensor]:
     """What the weights of all parts decide."""
     pixels = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
-    told = backbone.encode_prompts(["owl"])
+    condition = backbone.encode_prompts(["owl"])
     moments = backbone.encode_images(pixels)
     network = backbone.load_network()
     assert {p.dtype for p in network.parameters()} == {torch.float32}
-    return {**told, **moments._asdict(), **network.state_dict()}
+    return {**condition, **moments._asdict(), **network.state_dict()}
 
 
 def picture(folder: Path, name: str) -> Any:
@@ -137,3 +137,31 @@ def test_a_pickle_is_never_read(name: str, publish: Publish, folders: dict[str, 
     (part / "diffusion_pytorch_model.bin").unlink()
     with pytest.raises(UserError, match=rf"expected weights in {part}, .*, got none: give"):
         BACKBONES.get(name)(folder)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_shard_size": "20KB"}, {"variant": "fp16"}])
+def test_a_model_is_identified_by_the_files_that_are_read(
+    name: str, publish: Publish, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """By each of them: a folder of these alone is the same model. Others come and go."""
+    folder = publish(torch.float16 if options else torch.float32, **options)
+    kind, copy = BACKBONES.get(name), tmp_path / "copy"
+    identity = kind(folder).sha256()
+    if "variant" not in options:
+        half = publish(torch.float16, variant="fp16")
+        for file in weights(half):
+            shutil.copyfile(half / file, folder / file)
+    for extra in ("README.md", "whole.safetensors", "tokenizer/README.md", "vae/pytorch_model.bin"):
+        (folder / extra).write_text("not read")
+    files = kind(folder).files()
+    for file, path in files.items():
+        (copy / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy / file)
+    assert kind(folder).sha256() == kind(copy).sha256() == identity
+    expect_same(name, folder, copy)
+    for file in files:
+        whole = (copy / file).read_bytes()
+        (copy / file).write_bytes(whole + b"\n")  # A change that JSON, for one, does not see.
+        if file.endswith(".safetensors"):
+            assert kind(copy).sha256() != identity
+        (copy / file).write_bytes(whole)

@@ -21,7 +21,6 @@ from diffusers import (
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.assets import folder_sha256
 from bench.cli import run
 from bench.images.draw import image_generator
 from bench.images.folder import image_name
@@ -30,6 +29,7 @@ from bench.spec.model import Generate
 from bench.stages.generate import GenerateStage, write_images
 from trainers.backbones import Backbone
 from trainers.errors import UserError
+from trainers.files import tree_hashes
 
 SD, XL, SD3 = "stable-diffusion", "stable-diffusion-xl", "stable-diffusion-3"
 PIPELINES = {
@@ -212,7 +212,7 @@ def test_an_export_leaves_all_other_parts_as_they_are(
     assert run(["export", str(tmp_path / "run"), "--base", str(xl_folder),
                 "--out", str(tmp_path / "whole")]) == 0  # fmt: skip
     for part in ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"):
-        assert folder_sha256(tmp_path / "whole" / part) == folder_sha256(xl_folder / part)
+        assert tree_hashes(tmp_path / "whole" / part) == tree_hashes(xl_folder / part)
 
 
 @pytest.mark.parametrize(

@@ -78,11 +78,11 @@ def test_errors_of_a_step_derived_again(start: Run) -> None:
     found = []
     for i in range(2):
         row, t, eps = draws.rows[i : i + 1], timesteps[i : i + 1], draws.noise[i : i + 1]
-        told = trainer.data.condition(row, torch.tensor([False]))
+        condition = trainer.data.condition(row, torch.tensor([False]))
         for image, sample in zip(trainer.data.images(row), draws.posterior[:, i], strict=True):
             x = image.mean + image.std * sample
             with torch.no_grad():
-                got = backbone.predict(network, backbone.add_noise(x, eps, t), t, told)
+                got = backbone.predict(network, backbone.add_noise(x, eps, t), t, condition)
             found.append(float(F.mse_loss(got, backbone.target(x, eps, t))))
     metrics = trainer.advance()
     assert metrics.policy_winner == pytest.approx((found[0] + found[2]) / 2, rel=1e-4)
@@ -138,7 +138,7 @@ def test_what_a_run_leaves_is_what_diffusers_loads(start: Run, tmp_path: Path) -
     assert set(left) == {
         METRICS, f"{part}/config.json", f"{part}/diffusion_pytorch_model.safetensors"
     }  # fmt: skip
-    pipeline = backbone.load_pipeline(tmp_path / "run", torch.float32)
+    pipeline = backbone.load_pipeline(tmp_path / "run", "float32")
     saved, policy = getattr(pipeline, part).state_dict(), trainer.policy.state_dict()
     assert saved.keys() == policy.keys()
     assert all(torch.equal(saved[name], policy[name]) for name in saved)

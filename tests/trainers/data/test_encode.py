@@ -23,15 +23,17 @@ from trainers.backbones import Condition, Moments
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import Trainer
-from trainers.data.cache import TensorCache
-from trainers.data.encode import Encoded, as_keys, encode_pairs
-from trainers.data.encodings import CachedEncodings, Encoder, EncodingCache, LiveEncodings
+from trainers.data.cache import TensorCache, as_keys
+from trainers.data.encode import EncodedPairs, encode_pairs
+from trainers.data.encoder import Encoder
+from trainers.data.encodings import CachedEncodings, EncodingCache, LiveEncodings
 from trainers.data.index import Index
 from trainers.data.pairs import Pairs
 from trainers.data.select import select
 from trainers.data.settings import DataSettings
 from trainers.data.sources import Rows, make_source
 from trainers.errors import UserError
+from trainers.machine.precision import Precision
 from trainers.record import METRICS
 
 Configure = Callable[..., TrainConfig]
@@ -94,7 +96,7 @@ class Job:
         self.encoder = Encoder(backbone, self.settings, "weights")
         self.cache = EncodingCache(folder, self.encoder)
 
-    def encode(self, cached: bool = True, **how: Any) -> Encoded:
+    def encode(self, cached: bool = True, **how: Any) -> EncodedPairs:
         cache = self.cache if cached else None
         return encode_pairs(self.rows, select(self.rows, self.settings), self.encoder, cache, **how)
 
@@ -116,9 +118,9 @@ class Counting(StableDiffusion):
         self.images += len(pixels)
         return super().encode_images(pixels)
 
-    def encode_prompts(self, prompts: Any, dtype: torch.dtype = torch.float32) -> Condition:
+    def encode_prompts(self, prompts: Any, precision: Precision = "float32") -> Condition:
         self.prompts += len(prompts)
-        return super().encode_prompts(prompts, dtype)
+        return super().encode_prompts(prompts, precision)
 
 
 @pytest.fixture
@@ -198,13 +200,13 @@ def test_every_prompt_finds_its_text(
     data = Job(shards, backbone, tmp_path).cached()
     rows = torch.arange(len(GOOD))
     dropped = rows == 4
-    told = data.condition(rows, dropped)
-    assert set(told) == {"text"}
+    condition = data.condition(rows, dropped)
+    assert set(condition) == {"text"}
     prompts = ["" if i == 4 else f"word {'abc'[row % 3]}" for i, row in enumerate(GOOD)]
     torch.testing.assert_close(
-        told["text"], backbone.encode_prompts(prompts)["text"], rtol=1e-4, atol=1e-5
+        condition["text"], backbone.encode_prompts(prompts)["text"], rtol=1e-4, atol=1e-5
     )
-    assert not torch.allclose(told["text"][0], told["text"][1], atol=1e-2)
+    assert not torch.allclose(condition["text"][0], condition["text"][1], atol=1e-2)
 
 
 def test_batches_threads_and_shards_do_not_matter(
@@ -243,7 +245,8 @@ from pathlib import Path
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.data.cache import TensorCache
 from trainers.data.encode import encode_pairs
-from trainers.data.encodings import Encoder, EncodingCache
+from trainers.data.encoder import Encoder
+from trainers.data.encodings import EncodingCache
 from trainers.data.select import select
 from trainers.data.settings import DataSettings
 from trainers.data.sources import make_source
@@ -361,7 +364,7 @@ def test_preferences(shards: Path, backbone: StableDiffusion, tmp_path: Path) ->
 
 
 class Told(StableDiffusion):
-    """A backbone that is told of sizes and crops."""
+    """A backbone that is conditioned on sizes and crops."""
 
     micro_conditioned = True
 
@@ -380,10 +383,10 @@ def test_sizes_and_crops_for_backbones_that_want_them(
         for index in [job.encode().index]
     )
     rows = torch.tensor([1, 0])
-    told = measured.condition(rows, torch.tensor([True, False]))["micro"]
-    assert told.dtype == torch.float32
+    micro = measured.condition(rows, torch.tensor([True, False]))["micro"]
+    assert micro.dtype == torch.float32
     # Row 1: image 0 wins, 64 x 32 wide, turned in no way. Row 0: image 1 wins, 33 x 70.
-    assert told.tolist() == [[32, 64, 0, 16, 32, 32], [70, 33, 18, 0, 32, 32]]
+    assert micro.tolist() == [[32, 64, 0, 16, 32, 32], [70, 33, 18, 0, 32, 32]]
     hard = fixed.condition(rows, torch.tensor([True, False]))["micro"]
     assert hard.tolist() == [[32, 32, 0, 0, 32, 32]] * 2
 

@@ -14,7 +14,6 @@ from PIL import Image
 
 from trainers.data import hashes
 from trainers.data.sources import BadPair, Rows, make_source
-from trainers.data.sources.base import inside
 from trainers.errors import UserError
 
 Row = dict[str, Any]
@@ -201,7 +200,7 @@ def test_the_hash_of_a_large_file_is_remembered_until_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hashes, "LARGE", 4)
-    monkeypatch.setenv(hashes.HOME, str(tmp_path / "home"))
+    monkeypatch.setenv("DPO_BENCH_HOME", str(tmp_path / "home"))
     counted: list[Path] = []
     real = hashes.sha256_file
     monkeypatch.setattr(hashes, "sha256_file", lambda path: counted.append(path) or real(path))
@@ -335,7 +334,6 @@ def test_names_must_not_lead_out(tmp_path: Path, name: str) -> None:
     for look in (lambda: rows.images(0), rows.sha256):
         with pytest.raises(UserError, match="which leads out"):
             look()
-    assert inside(folder, "a/../b.jpg").name == "b.jpg"
 
 
 def test_labels_are_floats(ranked: Path) -> None:

@@ -16,7 +16,7 @@ from trainers.config import TrainConfig
 from trainers.core import Trainer
 from trainers.data.pairs import Pairs
 from trainers.errors import UserError
-from trainers.machine.execution import recompute
+from trainers.machine.execution import enable_gradient_checkpointing, set_matmul
 from trainers.metrics import StepMetrics
 from trainers.record import CHECKPOINT, METRICS, RECORD
 
@@ -38,8 +38,8 @@ def predictions(backbone: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> l
     seen: list[Tensor] = []
     predict = backbone.predict
 
-    def spy(network: nn.Module, noisy: Tensor, timesteps: Tensor, told: Condition) -> Tensor:
-        seen.append(predict(network, noisy, timesteps, told))
+    def spy(network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        seen.append(predict(network, noisy, timesteps, condition))
         return seen[-1]
 
     monkeypatch.setattr(backbone, "predict", spy)
@@ -89,7 +89,7 @@ def test_recomputing_changes_no_bit(
 def test_a_network_that_cannot_recompute() -> None:
     """It says which."""
     with pytest.raises(UserError, match="gradient_checkpointing: Linear cannot recompute"):
-        recompute(nn.Linear(1, 1))
+        enable_gradient_checkpointing(nn.Linear(1, 1))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -271,3 +271,21 @@ def test_the_average_is_the_result_unless_told_otherwise(start: Start, tmp_path:
     assert outcome["none"] == outcome["policy"]
     assert outcome["none"][METRICS] == outcome["average"][METRICS]
     assert outcome["none"] != outcome["average"]
+
+
+def flags() -> tuple[bool, bool, bool, bool]:
+    cudnn = torch.backends.cudnn
+    return (
+        torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic,
+        cudnn.benchmark,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("matmul", ["float32", "tf32"])
+def test_a_step_says_how_float32_is_multiplied(matmul: str, start: Start) -> None:
+    """Whatever torch's default is, TF32 for convolutions, or a run before this one said."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = matmul != "tf32"
+    start(matmul=matmul).advance()
+    assert flags() == (matmul == "tf32", matmul == "tf32", True, False)
+    set_matmul("float32")
+    assert flags() == (False, False, True, False)

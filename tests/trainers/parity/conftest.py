@@ -34,8 +34,8 @@ class Precise(StableDiffusion):
     def predict(
         self, network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition
     ) -> Tensor:
-        told = {name: values.double() for name, values in condition.items()}
-        return super().predict(network, noisy, timesteps, told)
+        double = {name: values.double() for name, values in condition.items()}
+        return super().predict(network, noisy, timesteps, double)
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ class Original:
         self.scale = 1 + (root - root[0]) / (root[-1] - root[0])
 
     def text(self, row: int, dropped: bool = False) -> Tensor:
-        told = self.trainer.data.condition(torch.tensor([row]), torch.tensor([dropped]))
-        return told["text"][0].double()
+        condition = self.trainer.data.condition(torch.tensor([row]), torch.tensor([dropped]))
+        return condition["text"][0].double()
 
     def error(self, network: nn.Module, x: Tensor, eps: Tensor, t: int, text: Tensor) -> Tensor:
         """|eps - eps_theta(x_t, t, c)|^2 per element, of one image."""

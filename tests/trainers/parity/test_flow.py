@@ -123,9 +123,9 @@ def test_flow_dpo(
             s = (index + 1) / 1000
             sigma = backbone._sigmas[index]
             assert float(sigma) == pytest.approx(SHIFT * s / (1 + (SHIFT - 1) * s), rel=1e-6)
-            told, eps = (data.text[row], data.pooled[row]), draws.noise[i].double()
+            condition, eps = (data.text[row], data.pooled[row]), draws.noise[i].double()
             new_w, new_l, old_w, old_l = (
-                velocity_error(network, side[row], eps, sigma, told)
+                velocity_error(network, side[row], eps, sigma, condition)
                 for network in (policy, reference)
                 for side in data.sides
             )

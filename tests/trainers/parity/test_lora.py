@@ -11,7 +11,7 @@ from torch.func import functional_call
 from trainers.config import TrainConfig
 from trainers.core import Trainer
 from trainers.data.base import PairData
-from trainers.weights.lora import Adapted
+from trainers.weights.adapter import Adapted
 
 
 class Merged(nn.Module):

@@ -22,7 +22,7 @@ from trainers.core import Trainer
 from trainers.data.pairs import Pairs
 from trainers.errors import UserError
 from trainers.record import METRICS, RECORD
-from trainers.weights.lora import Adapted
+from trainers.weights.adapter import Adapted
 
 Configure = Callable[..., TrainConfig]
 Start = Callable[..., Trainer]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trainers.data.hashes import remembered_sha256
 from trainers.errors import UserError
+from trainers.files import inside
 from trainers.registry import Settings
 
 Labels = NDArray[np.float64]
@@ -80,14 +81,9 @@ def describe_label(label: float) -> str:
     return special.get(label, f"{label:g}")
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The path of a file of ``folder``.
-
-    Raises:
-        UserError: If ``name`` leads out of the folder: names are data.
-    """
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+def _path_in(folder: Path, name: str) -> Path:
+    path = inside(folder, name)
+    if path is None:
         raise UserError(f"expected the name of a file in {folder}, got {name!r}, which leads out")
     return path
 
@@ -100,7 +96,7 @@ def read_inside(folder: Path, name: str) -> bytes:
         BadPair: If there is no such file.
     """
     try:
-        return inside(folder, name).read_bytes()
+        return _path_in(folder, name).read_bytes()
     except OSError as error:
         raise BadPair(f"{name}: {error.strerror}") from error
 
@@ -111,5 +107,5 @@ def file_hashes(folder: Path, names: Iterable[str]) -> list[str | None]:
     Raises:
         UserError: If a name leads out of the folder.
     """
-    paths = [inside(folder, name) for name in names]
+    paths = [_path_in(folder, name) for name in names]
     return [remembered_sha256(path) if path.is_file() else None for path in paths]

@@ -112,7 +112,7 @@ class Shards:
         ]
         self._groups = [(s, g) for s, groups in enumerate(sizes) for g in range(len(groups))]
         self._ends = list(accumulate(size for groups in sizes for size in groups))
-        self.names = set(_columns(self._footers[0]))
+        self.names = _columns(self._footers[0])
         # Bound to this object, so that both go when it does.
         self._file = lru_cache(maxsize=4)(self._open)
         self._group = lru_cache(maxsize=GROUPS)(self._read)
@@ -181,7 +181,7 @@ def _footer(shard: Shard) -> Any:
         with shard.open() as file:
             return file.metadata
     except pa.ArrowInvalid as error:
-        raise UserError(f"{shard}: expected a parquet file, got {error}") from error
+        raise UserError(f"{shard}: expected a parquet file or a folder, got {error}") from error
 
 
 def _columns(footer: Any) -> list[str]:

@@ -1,13 +1,16 @@
 """Noisy timesteps more often, by a discount per interval."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import Field
-from torch import Tensor
 
 from trainers.timesteps.base import TimestepLaw
 from trainers.timesteps.laws.uniform import Uniform
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Discounted(TimestepLaw):
@@ -24,6 +27,8 @@ class Discounted(TimestepLaw):
 
     def timesteps(self, uniform: Tensor, count: int) -> Tensor:
         """Invert the piecewise linear distribution function; see the base class."""
+        import torch
+
         if self.gamma == 1:  # The uniform law to the bit, which the sums below would miss.
             return Uniform().timesteps(uniform, count)
         noisiest_first = self.gamma ** torch.arange(self.intervals, dtype=torch.float64)

@@ -1,12 +1,15 @@
 """Middle timesteps more often, as flow models are trained."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import Field
-from torch import Tensor
 
 from trainers.timesteps.base import TimestepLaw
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LogitNormal(TimestepLaw):
@@ -23,5 +26,7 @@ class LogitNormal(TimestepLaw):
 
     def timesteps(self, uniform: Tensor, count: int) -> Tensor:
         """Invert the distribution function; see the base class."""
+        import torch
+
         position = torch.sigmoid(self.location + self.scale * torch.special.ndtri(uniform))
         return (position * count).long().clamp_(max=count - 1)

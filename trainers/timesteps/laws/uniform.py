@@ -1,10 +1,13 @@
 """Every timestep equally often."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from trainers.timesteps.base import TimestepLaw
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Uniform(TimestepLaw):

@@ -1,11 +1,13 @@
 """No scaling along the timesteps."""
 
-from typing import ClassVar
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from trainers.timesteps.base import RewardScale
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Constant(RewardScale):
@@ -15,4 +17,6 @@ class Constant(RewardScale):
 
     def factors(self, snr: Tensor) -> Tensor:
         """See the base class."""
+        import torch
+
         return torch.ones(len(snr))

@@ -1,12 +1,16 @@
 """A larger reward scale where the signal is weak."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
-from torch import Tensor
 
 from trainers.errors import UserError
 from trainers.timesteps.base import RewardScale
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class InverseSqrtSNR(RewardScale):

@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipVisionConfig
 
-from bench.mini import world
 from bench.mini.build.rewards.data import INDEX, Data, draw_batch, wrong
 from bench.mini.build.rewards.losses import GROUPS, PAIRS, Loss
 from bench.mini.build.rewards.people import CAREFUL, describe, rank
 from bench.mini.build.rewards.towers import PATCH, WIDTH, normalised, place_codes
 from bench.mini.build.tokenizer import LENGTH
 from bench.rewards.kit.blip import Blip
-from bench.rewards.kit.towers import CONFIG_FILE, MODEL_FILE
+from bench.rewards.towers import CONFIG_FILE, MODEL_FILE
+from bench.world import scenes as world
 from trainers.files import write_text
 from trainers.seeds import derive, numpy_generator
 

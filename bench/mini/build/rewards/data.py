@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.mini import world
 from bench.mini.build.rewards.samples import GROUP
-from bench.mini.oracle import judge, read
+from bench.world import scenes as world
+from bench.world.oracle import judge, read
 from trainers.files import write_atomically
 from trainers.seeds import numpy_generator
 

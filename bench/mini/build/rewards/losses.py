@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel
 
-from bench.mini import world
 from bench.mini.build.fit import SHARDS
 from bench.mini.build.rewards.data import INDEX, Data, draw_batch, wrong
 from bench.mini.build.rewards.people import CAREFUL, CARELESS, describe, rank, rate
 from bench.mini.build.rewards.samples import GROUP
 from bench.mini.build.rewards.towers import normalised, read, see
+from bench.world import scenes as world
 from trainers.seeds import numpy_generator
 
 Loss = Callable[[int, int], Tensor]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.mini.build.rewards.data import SCENES, wrong
-from bench.mini.world import Scene
+from bench.world.scenes import Scene
 
 TEMPERATURE = 0.05
 """Difference of oracle scores at which a preference is e to 1."""

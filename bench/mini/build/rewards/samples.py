@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.images.draw import draw, load_pipeline
-from bench.mini.world import scenes
 from bench.spec.model import Generate
+from bench.world.scenes import scenes
 from trainers.files import write_atomically
 
 GROUP = 4

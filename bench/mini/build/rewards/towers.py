@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
-from bench.mini import world
 from bench.mini.build.tokenizer import LENGTH
 from bench.rewards.kit.pixels import MEAN, STD
+from bench.world import scenes as world
 from trainers.seeds import derive
 
 WIDTH = 64

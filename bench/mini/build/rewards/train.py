@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
-from bench.mini import world
 from bench.mini.build.fit import Schedule, fit
 from bench.mini.build.rewards import blip, losses
 from bench.mini.build.rewards.data import SCENES, Data, training_set
@@ -20,6 +19,7 @@ from bench.mini.build.rewards.towers import WIDTH, new_clip
 from bench.mini.build.tokenizer import LENGTH, new_tokenizer
 from bench.rewards.kit.models import Head
 from bench.rewards.kit.weights import LISTING
+from bench.world import scenes as world
 from trainers.files import tree_hashes, write_text
 from trainers.seeds import derive
 

@@ -11,8 +11,9 @@ import torch
 
 from trainers.backbones import Moments
 from trainers.backbones.stable_diffusion import StableDiffusion
-from trainers.data.encode import Encoded, encode_pairs
-from trainers.data.encodings import Encoder, EncodingCache
+from trainers.data.encode import EncodedPairs, encode_pairs
+from trainers.data.encoder import Encoder
+from trainers.data.encodings import EncodingCache
 from trainers.data.index import Index
 from trainers.data.select import select
 from trainers.data.settings import DataSettings
@@ -108,7 +109,7 @@ class Counting(StableDiffusion):
         return super().encode_images(pixels)
 
 
-def encode(rows: Rows, backbone: StableDiffusion, folder: Path) -> Encoded:
+def encode(rows: Rows, backbone: StableDiffusion, folder: Path) -> EncodedPairs:
     settings = DataSettings(resolution=32, crop="random", flip=0.5)
     encoder = Encoder(backbone, settings, "weights")
     cache = EncodingCache(folder, encoder)

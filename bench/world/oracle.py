@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bench.mini.world import (
+from bench.world.scenes import (
     BACKGROUNDS,
     CLEAN,
     COLOURS,

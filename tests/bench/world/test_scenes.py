@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.mini import oracle
-from bench.mini.world import (
+from bench.world import oracle
+from bench.world.scenes import (
     CLEAN,
     WORDS,
     Look,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.mini.annotators import FLIP_RATE, TEMPERATURE, label
+from bench.world.annotators import FLIP_RATE, TEMPERATURE, label
 
 
 def test_labels_follow_bradley_terry_with_flips() -> None:

@@ -1,25 +1,29 @@
 """Images before they are encoded: upright, RGB, resized, cropped, flipped, and what is recorded."""
 
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from trainers.data.prepare import (
+from trainers.data.encoder import Encoder
+from trainers.data.preprocess import (
     Augmentation,
-    draw,
-    image_key,
+    geometry,
     image_size,
-    pixels,
-    plan,
-    prompt_key,
+    preprocess,
+)
+from trainers.data.preprocess import (
+    draw_augmentation as draw,
 )
 from trainers.data.settings import DataSettings
 from trainers.data.sources import BadPair
 
 PLAIN = Augmentation(0.0, 0.0, False)
+BACKBONE: Any = SimpleNamespace(name="a backbone")
+"""All that a key needs of it."""
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **how: Any) -> bytes:
@@ -33,9 +37,9 @@ def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return Image.fromarray(rng.integers(256, size=(height, width, 3), dtype=np.uint8)).convert(mode)
 
 
-def prepare(data: bytes, draws: Augmentation = PLAIN, **settings: Any) -> np.ndarray:
+def preprocessed(data: bytes, draws: Augmentation = PLAIN, **settings: Any) -> np.ndarray:
     chosen = DataSettings(**settings)
-    return pixels(data, plan(image_size(data), chosen, draws), chosen)
+    return preprocess(data, geometry(image_size(data), chosen, draws), chosen)
 
 
 @pytest.mark.parametrize("settings", [{}, {"resolution": 64}, {"resolution": 64, "crop": "random"}])
@@ -45,7 +49,7 @@ def test_an_image_that_fits_passes_through(settings: dict[str, Any]) -> None:
     data = encoded(image)
     draws = Augmentation(0.9, 0.9, False)
     for resize in ("bilinear", "bicubic", "lanczos"):
-        got = prepare(data, draws, resize=resize, **settings)
+        got = preprocessed(data, draws, resize=resize, **settings)
         np.testing.assert_array_equal(got, np.asarray(image))
 
 
@@ -54,34 +58,36 @@ def test_the_shorter_side_is_resized_and_the_middle_kept() -> None:
     image = noise(96, 64)
     for name, kind in (("bilinear", 2), ("bicubic", 3), ("lanczos", 1)):
         expected = np.asarray(image.resize((48, 32), Image.Resampling(kind)))[:, 8:40]
-        np.testing.assert_array_equal(prepare(encoded(image), resolution=32, resize=name), expected)
+        np.testing.assert_array_equal(
+            preprocessed(encoded(image), resolution=32, resize=name), expected
+        )
 
 
 def test_odd_sizes() -> None:
     """A longer side that is no whole number of pixels is cut: 32 * 101 / 50 = 64.64."""
-    laid = plan((50, 101), DataSettings(resolution=32), PLAIN)
+    laid = geometry((50, 101), DataSettings(resolution=32), PLAIN)
     assert (laid.resized, laid.top, laid.left, laid.target) == ((32, 64), 0, 16, (32, 32))
-    assert plan((7, 7), DataSettings(resolution=32), PLAIN).resized == (32, 32)
-    assert prepare(encoded(noise(3, 77)), resolution=16).shape == (16, 16, 3)
+    assert geometry((7, 7), DataSettings(resolution=32), PLAIN).resized == (32, 32)
+    assert preprocessed(encoded(noise(3, 77)), resolution=16).shape == (16, 16, 3)
 
 
 def test_random_crops_stay_inside_and_reach_both_ends() -> None:
     settings = DataSettings(resolution=32, crop="random")
-    tops = {plan((40, 32), settings, Augmentation(u / 100, 0.5, False)).top for u in range(100)}
+    tops = {geometry((40, 32), settings, Augmentation(u / 100, 0.5, False)).top for u in range(100)}
     assert tops == set(range(9))
-    almost = plan((40, 32), settings, Augmentation(1 - 2**-53, 1 - 2**-53, False))
+    almost = geometry((40, 32), settings, Augmentation(1 - 2**-53, 1 - 2**-53, False))
     assert (almost.top, almost.left) == (8, 0)
 
 
 def test_what_is_recorded() -> None:
     """Height and width before, top and left of the crop, height and width after."""
-    assert plan((64, 96), DataSettings(resolution=32), PLAIN).micro == (64, 96, 0, 8, 32, 32)
-    assert plan((64, 96), DataSettings(), PLAIN).micro == (64, 96, 0, 0, 64, 96)
+    assert geometry((64, 96), DataSettings(resolution=32), PLAIN).micro == (64, 96, 0, 8, 32, 32)
+    assert geometry((64, 96), DataSettings(), PLAIN).micro == (64, 96, 0, 0, 64, 96)
 
 
 def test_flips_mirror() -> None:
     image = noise(16, 8)
-    got = prepare(encoded(image), Augmentation(0, 0, True))
+    got = preprocessed(encoded(image), Augmentation(0, 0, True))
     np.testing.assert_array_equal(got, np.asarray(image)[:, ::-1])
 
 
@@ -92,9 +98,9 @@ def test_every_mode_becomes_rgb() -> None:
         ("LA", "PNG"), ("I;16", "PNG"), ("RGB", "WEBP"),
     ):  # fmt: skip
         image = noise(16, 8, "L").convert(mode) if mode == "I;16" else noise(16, 8, mode)
-        got = prepare(encoded(image, kind))
+        got = preprocessed(encoded(image, kind))
         assert (got.shape, got.dtype) == ((8, 16, 3), np.uint8), mode
-    grey = prepare(encoded(noise(16, 8, "L")))
+    grey = preprocessed(encoded(noise(16, 8, "L")))
     assert (grey[..., 0] == grey[..., 2]).all()
 
 
@@ -111,14 +117,14 @@ def test_orientation_is_applied(orientation: int) -> None:
         8: np.rot90(array),
     }[orientation]  # fmt: skip
     assert image_size(data) == turned.shape[:2]
-    np.testing.assert_array_equal(prepare(data), turned)
+    np.testing.assert_array_equal(preprocessed(data), turned)
 
 
 def test_damaged_images_are_bad_pairs() -> None:
     whole = encoded(noise(64, 64), "JPEG")
     for data in (b"", b"no image", whole[: len(whole) // 2], encoded(noise(64, 64))[:900]):
         with pytest.raises(BadPair, match="image"):
-            prepare(data)
+            preprocessed(data)
     try:
         image_size(b"no image")
     except BadPair as error:
@@ -149,7 +155,8 @@ def test_a_key_stands_for_an_encoding() -> None:
 
     def key(data: bytes, draws: Augmentation = PLAIN, encoder: str = "e", **more: Any) -> bytes:
         settings = DataSettings(**(base | more))
-        return image_key(data, plan(image_size(data), settings, draws), settings, encoder)
+        how = geometry(image_size(data), settings, draws)
+        return Encoder(BACKBONE, settings, encoder).image_key(data, how)
 
     same = [
         {}, {"ties": "soft"}, {"swap_labels": True}, {"micro": "hard-coded"}, {"seed": 3},
@@ -164,5 +171,5 @@ def test_a_key_stands_for_an_encoding() -> None:
     ]  # fmt: skip
     assert len(set(keys)) == len(keys)
     assert all(len(k) == 32 for k in keys)
-    plain = DataSettings()
-    assert prompt_key("a", plain, "e") != prompt_key("b", plain, "e") != prompt_key("b", plain, "f")
+    one, other_weights = (Encoder(BACKBONE, DataSettings(), encoder) for encoder in "ef")
+    assert one.prompt_key("a") != one.prompt_key("b") != other_weights.prompt_key("b")

@@ -9,7 +9,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import BlipTextConfig, BlipVisionConfig, CLIPConfig, CLIPModel, CLIPTokenizer
 
-from bench.mini.world import draw_look, render, scenes
 from bench.rewards import GROUPS, REWARDS
 from bench.rewards.aesthetic import Aesthetic, MiniAesthetic
 from bench.rewards.clip import CLIPScore, CLIPScoreH14, MiniCLIPScore
@@ -20,6 +19,7 @@ from bench.rewards.kit.models import Head, load_head
 from bench.rewards.kit.pixels import MEAN, STD
 from bench.rewards.kit.shared import Shared
 from bench.rewards.pickscore import MiniPickScore, PickScore
+from bench.world.scenes import draw_look, render, scenes
 from trainers.errors import UserError
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.rewards.base import BYTES, Reward, Scores, check_lengths
-from bench.rewards.kit.pixels import Preprocessing, prepare
+from bench.rewards.base import Reward, Scores, check_lengths
+from bench.rewards.kit.pixels import Preprocessing, preprocess
 from bench.rewards.kit.text import CLIP_END, Ids, encode, read_tokenizer
+from trainers.machine.precision import BYTES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -74,7 +75,7 @@ class TowerReward(Reward):
     def image_features(self, images: Sequence[Image.Image]) -> NDArray[np.float64]:
         """Features of length 1, ``[n, d]``: one forward pass serves every reward of the tower."""
         tower = self.tower
-        pixels = prepare(images, self.preprocessing, tower.side, self.shared)
+        pixels = preprocess(images, self.preprocessing, tower.side, self.shared)
         rows, place = self.shared.rows(("see", *self.model_key), pixels, tower.see, self.batch_size)
         return rows[place]
 

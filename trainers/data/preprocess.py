@@ -1,6 +1,5 @@
 """From the bytes of an image to pixels: upright, RGB, resized, cropped, flipped."""
 
-import hashlib
 import io
 import struct
 import zlib
@@ -12,7 +11,6 @@ from PIL import Image, ImageOps
 
 from trainers.data.settings import DataSettings
 from trainers.data.sources import BadPair
-from trainers.files import canonical_json
 from trainers.seeds import derive
 
 Pixels = NDArray[np.uint8]
@@ -27,7 +25,7 @@ Micro = tuple[int, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The draws of one image."""
+    """The random part of one image's preprocessing."""
 
     down: float
     right: float
@@ -35,8 +33,8 @@ class Augmentation:
     flip: bool
 
 
-def draw(settings: DataSettings, row: int, side: int) -> Augmentation:
-    """The draws of image ``side`` (0 or 1) of a row; only flips may differ between the two."""
+def draw_augmentation(settings: DataSettings, row: int, side: int) -> Augmentation:
+    """That of image ``side`` (0 or 1) of a row; only flips may differ between the two."""
     axes = (row, side) if settings.independent_flip else (row,)
     return Augmentation(
         _uniform(settings.seed, "crop down", row),
@@ -50,8 +48,8 @@ def _uniform(seed: int, *axes: str | int) -> float:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What becomes of one image: fixed before a pixel of it is changed."""
+class Geometry:
+    """How one image is resized, cropped and flipped: fixed before a pixel of it is changed."""
 
     size: tuple[int, int]
     """Height and width before, upright."""
@@ -69,23 +67,23 @@ class Prepared:
         return *self.size, self.top, self.left, *self.target
 
 
-def plan(size: tuple[int, int], settings: DataSettings, draws: Augmentation) -> Prepared:
-    """Lay out the preparation of an image of a height and width.
+def geometry(size: tuple[int, int], settings: DataSettings, augmentation: Augmentation) -> Geometry:
+    """The geometry of an image of a height and width.
 
     The shorter side is brought to the resolution, the longer in proportion (cut to whole pixels);
     the crop is a square of it.
     """
     side = settings.resolution
     if side is None:
-        return Prepared(size, size, 0, 0, size, draws.flip)
+        return Geometry(size, size, 0, 0, size, augmentation.flip)
     shorter = min(size)
     height, width = (side * length // shorter for length in size)
     if settings.crop == "centre":
         top, left = round((height - side) / 2), round((width - side) / 2)
     else:
-        top = int(draws.down * (height - side + 1))
-        left = int(draws.right * (width - side + 1))
-    return Prepared(size, (height, width), top, left, (side, side), draws.flip)
+        top = int(augmentation.down * (height - side + 1))
+        left = int(augmentation.right * (width - side + 1))
+    return Geometry(size, (height, width), top, left, (side, side), augmentation.flip)
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -102,8 +100,8 @@ def image_size(data: bytes) -> tuple[int, int]:
         raise BadPair(f"no image: {_line(error)}") from error
 
 
-def pixels(data: bytes, prepared: Prepared, settings: DataSettings) -> Pixels:
-    """Decode and prepare an image, ``uint8[height, width, 3]``.
+def preprocess(data: bytes, how: Geometry, settings: DataSettings) -> Pixels:
+    """Decode an image, resize, crop and flip it: ``uint8[height, width, 3]``.
 
     Raises:
         BadPair: If it is damaged.
@@ -113,29 +111,13 @@ def pixels(data: bytes, prepared: Prepared, settings: DataSettings) -> Pixels:
             image = ImageOps.exif_transpose(opened).convert("RGB")
     except ERRORS as error:
         raise BadPair(f"damaged image: {_line(error)}") from error
-    height, width = prepared.resized
+    height, width = how.resized
     if (image.height, image.width) != (height, width):
         image = image.resize((width, height), FILTERS[settings.resize])
-    if prepared.target != prepared.resized:
-        bottom, right = prepared.top + prepared.target[0], prepared.left + prepared.target[1]
-        image = image.crop((prepared.left, prepared.top, right, bottom))
-    return np.asarray(ImageOps.mirror(image) if prepared.flip else image)
-
-
-def image_key(data: bytes, prepared: Prepared, settings: DataSettings, encoder: str) -> bytes:
-    """32 bytes that stand for one encoding of an image: equal keys, equal encodings."""
-    how = [prepared.resized, prepared.top, prepared.left, prepared.target, prepared.flip]
-    image = hashlib.sha256(data).hexdigest()
-    # An image that is not resized does not depend on the filter.
-    resize = settings.resize if prepared.resized != prepared.size else None
-    parts = [encoder, settings.precision, "image", image, resize, how]
-    return hashlib.sha256(canonical_json(parts).encode()).digest()
-
-
-def prompt_key(prompt: str, settings: DataSettings, encoder: str) -> bytes:
-    """32 bytes that stand for one encoding of a prompt."""
-    parts = [encoder, settings.precision, "prompt", prompt]
-    return hashlib.sha256(canonical_json(parts).encode()).digest()
+    if how.target != how.resized:
+        bottom, right = how.top + how.target[0], how.left + how.target[1]
+        image = image.crop((how.left, how.top, right, bottom))
+    return np.asarray(ImageOps.mirror(image) if how.flip else image)
 
 
 ORIENTATION = 0x0112

@@ -1,0 +1,58 @@
+"""The page on specs names every key there is, and its examples are specs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from bench.spec.matrix import build_matrix
+from bench.spec.model import (
+    Cost,
+    Encoding,
+    Equivalence,
+    Generate,
+    Scoring,
+    Spec,
+    Statistics,
+    Training,
+    load_spec,
+)
+from trainers.config import TrainConfig
+from trainers.data.settings import DataSettings
+
+PAGE = (Path(__file__).parents[2] / "docs/specs.md").read_text()
+RESOLVED = {"backbone", "base_sha256", "data_sha256", "seed"}
+"""Fields of a run that the spec gives elsewhere."""
+KINDS: dict[type[BaseModel], set[str]] = {
+    Spec: set(), Generate: set(), Encoding: set(), Training: set(), Scoring: set(),
+    Statistics: set(), Equivalence: set(), Cost: set(), DataSettings: set(),
+    TrainConfig: RESOLVED,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_key_is_named(kind: type[BaseModel]) -> None:
+    for field in set(kind.model_fields) - KINDS[kind]:
+        named = (
+            f"`{field}`" in PAGE
+            or f"{field}:" in PAGE
+            or f"`{kind.__name__.lower()}.{field}`" in PAGE
+        )
+        assert named, field
+
+
+def examples() -> list[dict[str, Any]]:
+    blocks = [block for block in PAGE.split("\n\n") if block.startswith("    extends: ")]
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def test_the_examples_are_specs(tmp_path: Path) -> None:
+    first, second = examples()
+    for number, example in enumerate((first, second)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(yaml.safe_dump(example))
+        found = build_matrix(load_spec(str(path)), "0" * 64, "1" * 64)
+        names = {comparison.name for comparison in found.comparisons}
+        assert names >= ({"DPO+EMA - DPO"}, {"A x B in DPO 2000", "swapped - DPO 5000"})[number]

@@ -28,10 +28,8 @@ from trainers.machine.processes import ALONE, Processes
 from trainers.machine.sharding import full_tensor, gather_network
 from trainers.metrics import MetricsLog, NoLog, StepMetrics, StepStatistics
 from trainers.objectives import PairErrors
+from trainers.record import CHECKPOINT, METRICS, write_record
 from trainers.streams import Draws, Stream
-
-CHECKPOINT = "checkpoint.safetensors"
-METRICS = "metrics.jsonl"
 
 OnStep = Callable[[int, StepMetrics], None]
 
@@ -109,8 +107,8 @@ class Trainer:
     def run(self, folder: Path, on_step: OnStep | None = None, checkpoint_every: int = 50) -> None:
         """Train to the end, from the checkpoint in ``folder`` if there is one.
 
-        Leaves the network and the log of every step in ``folder``. How often a checkpoint is
-        written changes nothing in the result.
+        Leaves the network, the log of every step and a record of them in ``folder``. How often a
+        checkpoint is written changes nothing in the result.
         """
         self._resume(folder)
         main, log_file = self.processes.main, folder / METRICS
@@ -120,7 +118,8 @@ class Trainer:
                 log.write(metrics)
                 if main and on_step is not None:
                     on_step(self.step, metrics)
-                if self.step % checkpoint_every == 0 and self.step < self.config.steps:
+                # The last step, too: what is trained is not lost while the network is written.
+                if self.step % checkpoint_every == 0 or self.step == self.config.steps:
                     log.sync()
                     self._save(folder)
             log.sync()
@@ -133,6 +132,7 @@ class Trainer:
             result = gather_network(self.result, self._load, self.processes.main)
         if self.processes.main and result is not None:
             self.config.weights.save(result, self.backbone, folder)
+            write_record(folder, self.config)
             (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def advance(self) -> StepMetrics:

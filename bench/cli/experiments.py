@@ -31,6 +31,9 @@ def ablate(
     seeds: SeedsOption = None,
     change: SetOption = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run; run nothing.")] = False,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Write the tables of what is done; run nothing.")
+    ] = False,
     out: OutOption = Path("runs"),
     workers: WorkersOption = None,
     notes: NotesOption = False,
@@ -50,22 +53,29 @@ def ablate(
             "bench ablate starts its processes itself: run it without a launcher, and set "
             "training.processes in the spec"
         )
+    if plan and collect:
+        raise UserError("--plan and --collect exclude each other: give one of them")
     experiment = prepare(load_spec(spec, quick, parse_seeds(seeds), parse_changes(change)))
     count = workers or job.default_workers(experiment.spec)
     if plan:
         print_plan(experiment, out, count, as_json)
         return 0
     console = Console(stderr=True)
-    folder, outcome = job.ablate(experiment, out, count, console)
+    if collect:
+        folder, missing = job.collect_done(experiment, out)
+        gaps = [f"{len(missing)} stages are missing: run it without --collect"] if missing else []
+    else:
+        folder, outcome = job.ablate(experiment, out, count, console)
+        gaps = [f"failed: {error}" for error in outcome.failed.values()]
     results = render(folder)
     if as_json:
         typer.echo(FORMATS["json"](results), nl=False)
     else:
         print_results(results, folder, notes)
     console.print(f"written to {folder}", markup=False, soft_wrap=True)
-    for error in outcome.failed.values():
-        console.print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
-    return 2 if outcome.failed else 0
+    for gap in gaps:
+        console.print(gap, style="red", markup=False, soft_wrap=True)
+    return 2 if gaps else 0
 
 
 def plan(
@@ -96,8 +106,13 @@ def plan(
 def train(
     arm: Annotated[str, typer.Argument(help="Arm of the spec, e.g. DPO+A.")],
     out: Annotated[Path, typer.Option(help="Folder for the network and the log.")],
-    spec: Annotated[str, typer.Option(help="Name of a shipped spec, or a YAML file.")] = "mini",
+    spec: SpecArgument = "mini",
     seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
+    change: SetOption = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Where pairs are kept encoded, e.g. runs/store; default: OUT/store."),
+    ] = None,
     num_processes: Annotated[
         int | None,
         typer.Option(min=1, help="Processes that share a batch; default: the spec's."),
@@ -111,14 +126,17 @@ def train(
     Several processes: --num-processes on this machine, or 'accelerate launch -m bench train ...'.
     """
     from bench.experiment.single import train_arm
+    from bench.spec.model import load_spec
+    from bench.stages.store import Store
     from bench.terminal import silence_libraries
 
     silence_libraries()
-    changes = {
+    execution = {
         "training.processes": num_processes, "training.device": device, "encoding.device": device
     }  # fmt: skip
-    execution = {key: value for key, value in changes.items() if value is not None}
-    train_arm(spec, arm, seed, out, Console(stderr=True), execution)
+    given = {key: value for key, value in execution.items() if value is not None}
+    loaded = load_spec(spec, seeds=(seed,), changes=parse_changes(change) | given)
+    train_arm(loaded, arm, seed, out, Store(store or out / "store"), Console(stderr=True))
     return 0
 
 

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from bench.estimate.rates import UNITS
 from bench.spec.model import Spec
-from bench.terminal import print_json
+from bench.terminal import Column, print_json, print_table
 
 
 def print_budget(spec: Spec, plan: dict[str, Any], as_json: bool) -> None:
@@ -20,7 +19,7 @@ def print_budget(spec: Spec, plan: dict[str, Any], as_json: bool) -> None:
     console.print(f"{spec.title}\n{plan['architecture']}: {plan['source']}", markup=False)
     counted = ", ".join(f"{k} {v / 1e6:,.1f} M" for k, v in plan["parameters"].items())
     console.print(f"parameters: {counted}; latents of {plan['latent_side']}^2")
-    console.print(_memory(plan["training_gib"], plan["processes"]))
+    _print_memory(plan["training_gib"], plan["processes"])
     for line in (*_other_memory(plan), *_batches(plan["batch"])):
         console.print(line)
     console.print(f"{plan['runs']} runs, {plan['optimiser_steps']:,} steps, "
@@ -63,20 +62,19 @@ def _times(plan: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _memory(arms: dict[str, dict[str, float]], processes: int) -> Table:
+def _print_memory(arms: dict[str, dict[str, float]], processes: int) -> None:
     each = "" if processes == 1 else f", in each of {processes} processes"
-    title = f"memory of training{each}, GiB"
-    table = Table(title=title, title_justify="left", title_style="italic")
-    table.add_column("")
     # Arms of equal memory share a column: there may be a dozen.
     alike: dict[tuple[float, ...], list[str]] = {}
     for arm, parts in arms.items():
         alike.setdefault(tuple(parts.values()), []).append(arm)
-    for names in alike.values():
-        table.add_column(", ".join(names), justify="right", overflow="fold")
-    for number, part in enumerate(next(iter(arms.values()))):
-        table.add_row(part, *(f"{values[number]:.2f}" for values in alike))
-    return table
+    columns = [Column(", ".join(names), prose=True, right=True) for names in alike.values()]
+    rows = [
+        [part, *(f"{values[number]:.2f}" for values in alike)]
+        for number, part in enumerate(next(iter(arms.values())))
+    ]
+    title = f"memory of training{each}, GiB"
+    print_table([Column("part"), *columns], rows, title)
 
 
 def _other_memory(plan: dict[str, Any]) -> list[str]:

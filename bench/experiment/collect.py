@@ -13,7 +13,7 @@ from bench.experiment.machine import git_state, machine, packages
 from bench.experiment.prepare import Experiment
 from bench.images.folder import SCORES
 from bench.results import manifest, protocol
-from bench.results.files import COLUMNS, read_manifest
+from bench.results.files import COLUMNS
 from bench.results.manifest import Manifest
 from bench.results.protocol import Mark, Protocol
 from bench.spec.matrix import BASE, CONTROL
@@ -126,7 +126,7 @@ def collect(experiment: Experiment, store: Store) -> pa.Table:
             )
             parts.append(pa.table(dict(zip(COLUMNS, values, strict=True))))
     if not parts:
-        raise UserError("no scores to put into a table: run the stages that failed again")
+        raise UserError("no scores to put into a table yet: run the stages that are missing")
     return pa.concat_tables(parts)
 
 
@@ -176,11 +176,3 @@ def _stages(experiment: Experiment, store: Store) -> Iterator[manifest.Stage]:
             digest=status.digest if status else None,
             seconds=status.seconds if status else None,
         )
-
-
-def describes(folder: Path, experiment: Experiment) -> bool:
-    """Whether a result folder has a manifest, and it was written for this very spec."""
-    try:
-        return read_manifest(folder).spec == experiment.spec.model_dump(mode="json")
-    except UserError:  # It is missing, or not of today: it is to be written anew.
-        return False

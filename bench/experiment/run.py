@@ -5,8 +5,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.experiment.collect import collect, describes, make_manifest, make_protocol
+from bench.experiment.collect import collect, make_manifest, make_protocol
 from bench.experiment.devices import check_devices, devices
+from bench.experiment.folder import check_folder, up_to_date
 from bench.experiment.prepare import Experiment
 from bench.launch.graph import Outcome
 from bench.launch.local import run_stages
@@ -48,8 +49,10 @@ def ablate(
         That folder, and what ran.
 
     Raises:
-        UserError: If the store is damaged, or nothing at all could be scored.
+        UserError: If the folder holds results of another spec, the store is damaged, or nothing at
+            all could be scored.
     """
+    check_folder(out / experiment.spec.name, experiment)
     store = Store(out / "store")
     todo = missing_stages(experiment, store)
     outcome = Outcome()
@@ -57,11 +60,32 @@ def ablate(
         check_devices(experiment.spec)
         with display(console, todo, experiment.spec.cost, workers) as shown:
             outcome = run_stages(todo, store, workers, shown)
+    return _write(experiment, out, store, anew=bool(todo)), outcome
+
+
+def collect_done(experiment: Experiment, out: Path) -> tuple[Path, list[Stage]]:
+    """Write the results of what is done so far, tables aside; run nothing.
+
+    Returns:
+        Their folder, and the stages that are missing.
+
+    Raises:
+        UserError: As :func:`ablate`.
+    """
+    store = Store(out / "store")
+    folder = _write(experiment, out, store, anew=False)
+    return folder, missing_stages(experiment, store)
+
+
+def _write(experiment: Experiment, out: Path, store: Store, anew: bool) -> Path:
+    """Write what a result folder holds; the manifest ``anew``, or where it lacks something."""
     folder = out / experiment.spec.name
-    stale = bool(todo) or not describes(folder, experiment)
+    check_folder(folder, experiment)  # Another run may have written since this one began.
+    scores = collect(experiment, store)
+    stale = anew or not up_to_date(folder, experiment, store)
     manifest = make_manifest(experiment, store) if stale else None
-    write_results(folder, make_protocol(experiment), collect(experiment, store), manifest)
-    return folder, outcome
+    write_results(folder, make_protocol(experiment), scores, manifest)
+    return folder
 
 
 def default_workers(spec: Spec) -> int:

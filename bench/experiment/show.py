@@ -1,16 +1,14 @@
 """What an experiment would do: runs, stages, what is there already, and a guess at the time."""
 
+from collections.abc import Iterator
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from bench.experiment.prepare import Experiment
 from bench.experiment.run import missing_stages
 from bench.launch.progress import duration
 from bench.stages.base import Stage
 from bench.stages.store import Store
-from bench.terminal import print_json
+from bench.terminal import Column, print_json, print_table, print_text
 
 
 def print_plan(experiment: Experiment, out: Path, workers: int, as_json: bool) -> None:
@@ -38,22 +36,19 @@ def print_plan(experiment: Experiment, out: Path, workers: int, as_json: bool) -
             }
         )  # fmt: skip
         return
-    console = Console()
-    console.print(_table(experiment, missing))
+    columns = [Column(name) for name in ("arm", "seed", "run", "training", "images", "scores")]
+    print_table(columns, list(_rows(experiment, missing)), experiment.spec.title)
     stages, prompts = experiment.stages(), experiment.prompts
     if prompts.repeated:
-        console.print(f"{len(prompts.items)} prompts; {prompts.repeated} repeated ones left out")
-    console.print(
+        print_text(f"{len(prompts.items)} prompts; {prompts.repeated} repeated ones left out")
+    print_text(
         f"{len(stages)} stages, {len(stages) - len(todo)} cached, {len(todo)} to run; about "
-        f"{duration(seconds)} with {workers} worker(s), from the costs in the spec",
-        highlight=False,
+        f"{duration(seconds)} with {workers} worker(s), from the costs in the spec"
     )
 
 
-def _table(experiment: Experiment, missing: set[str]) -> Table:
-    table = Table(title=experiment.spec.title, title_justify="left", title_style="italic")
-    for name in ("arm", "seed", "run", "training", "images", "scores"):
-        table.add_column(name)
+def _rows(experiment: Experiment, missing: set[str]) -> Iterator[list[str]]:
+    """Of every arm and seed, and of the control."""
     seen: set[str] = set()
 
     def state(stage: Stage | None) -> str:
@@ -68,12 +63,11 @@ def _table(experiment: Experiment, missing: set[str]) -> Table:
         identity = train.config.run_id()[:12] if train else "-"
         same = " (same run)" if train is not None and identity in seen else ""
         seen.add(identity)
-        table.add_row(
+        yield [
             entry.arm,
             "-" if entry.seed is None else str(entry.seed),
             identity + same,
             state(train),
             state(images),
             f"{scored}/{len(entry.scores)} cached",
-        )
-    return table
+        ]

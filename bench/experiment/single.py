@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.assets import model_folder
-from bench.experiment.devices import check_devices
+from bench.experiment.devices import check_device, check_devices
 from bench.experiment.resolve import Runs
 from bench.images.samplers import fitting
-from bench.spec.model import Generate, Overrides, load_spec, override, parse_spec
+from bench.spec.model import Generate, Spec
 from bench.spec.prompts import load_prompts
 from bench.stages.generate import pool_identity, write_images
 from bench.stages.store import Store
@@ -23,32 +23,34 @@ from trainers.files import sha256_file, tree_hashes, write_text
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
+from trainers.record import is_finished
 
 
-def train_arm(
-    source: str, arm: str, seed: int, out: Path, console: Console, execution: Overrides
-) -> None:
+def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console: Console) -> None:
     """Train one arm of a spec into ``out``; of several processes the first one speaks.
 
     Args:
-        source: Name or path of the spec.
+        spec: The experiment.
         arm: Name of the arm.
-        seed: Training seed.
+        seed: Training seed, one of the spec's.
         out: Where network and log go.
+        store: Where encodings are looked for, and kept.
         console: Where progress is shown.
-        execution: Dotted keys of the spec to replace, none of them part of a run's identity.
 
     Raises:
-        UserError: If the spec has no such arm.
+        UserError: If the spec has no such arm, or ``out`` holds another run.
     """
-    spec = parse_spec(override(load_spec(source, seeds=(seed,)).model_dump(), execution), source)
     console.quiet = not is_main()
     runs = Runs(spec)
-    check_devices(spec)
     arms = {known.name: known for known in runs.matrix.arms}
     if arm not in arms:
-        raise UserError(f"spec {source!r} has no arm {arm!r}: expected one of {', '.join(arms)}")
-    stage, store = runs.train(arms[arm], seed), Store(out / "store")
+        raise UserError(f"spec {spec.name!r} has no arm {arm!r}: expected one of {', '.join(arms)}")
+    stage = runs.train(arms[arm], seed)
+    run = f"run {stage.config.run_id()[:16]}"
+    if is_finished(out, stage.config):
+        console.print(f"{run} is in {out} already: nothing to do", highlight=False, soft_wrap=True)
+        return
+    check_devices(spec)
     stage.encode.execute(store, lambda images: None)
 
     processes = spec.training.processes if launched() == 1 else launched()
@@ -64,7 +66,7 @@ def train_arm(
             )
 
     train(stage.config, stage.base, stage.encode.stored(store), spec.training, out, show)
-    console.print(f"run {stage.config.run_id()[:16]} is in {out}", highlight=False)
+    console.print(f"{run} is in {out}", highlight=False, soft_wrap=True)
 
 
 def announce(config: TrainConfig, processes: int) -> Iterator[str]:
@@ -96,8 +98,8 @@ def generate_images(
     """Make the images of a prompt set that are not in ``out`` yet, and leave there what is.
 
     Raises:
-        UserError: If a folder or the prompts are missing, ``out`` holds other images, or the
-            backbone is unknown or has other samplers.
+        UserError: If a folder or the prompts are missing, ``out`` holds other images, the backbone
+            is unknown or has other samplers, or the device is not there.
     """
     folder = model_folder(base)
     model = BACKBONES.get(backbone)
@@ -106,7 +108,9 @@ def generate_images(
     fitting(settings.sampler, backbone)
     identity = pool_identity(settings, backbone, model(folder).sha256(), trained)
     mark = out / ".identity"
-    if mark.is_file() and mark.read_text() != identity:
+    check_device(settings.device, "device")
+    # A mark alone may be left of an attempt that came to nothing.
+    if mark.is_file() and mark.read_text() != identity and any(out.glob("*.png")):
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
     write_text(mark, identity)
     total = len(texts) * settings.images_per_prompt

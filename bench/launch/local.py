@@ -6,7 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol
 
 from bench.launch.graph import Graph, Outcome
-from bench.stages.base import Stage
+from bench.stages.base import TRACEBACK, Stage
 from bench.stages.store import Store
 from trainers.errors import UserError
 from trainers.machine.spawn import Workers, send
@@ -43,11 +43,13 @@ def run_stages(stages: Sequence[Stage], store: Store, workers: int, display: Dis
             for identity, units in pool.messages():
                 display.advance(identity, units)
             for future in done:
-                _settle(running.pop(future), future, graph, display)
+                _settle(running.pop(future), future, graph, store, display)
     return graph.outcome
 
 
-def _settle(stage: Stage, future: Future[None], graph: Graph, display: Display) -> None:
+def _settle(
+    stage: Stage, future: Future[None], graph: Graph, store: Store, display: Display
+) -> None:
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
         raise UserError(
@@ -58,8 +60,11 @@ def _settle(stage: Stage, future: Future[None], graph: Graph, display: Display) 
         graph.finish(stage)
         display.end(stage, None)
         return
-    hopeless = graph.fail(stage, f"{type(error).__name__}: {error}")
-    display.end(stage, str(error))
+    why, kept = f"{type(error).__name__}: {error}", stage.output(store) / TRACEBACK
+    if kept.is_file():  # There is none if the stage could not so much as begin.
+        why += f" (traceback: {kept})"
+    hopeless = graph.fail(stage, why)
+    display.end(stage, why)
     for other, need in hopeless:
         display.end(other, f"{need.label} failed")
 

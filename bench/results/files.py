@@ -40,12 +40,15 @@ R = TypeVar("R", bound=Record)
 def write_results(
     folder: Path, protocol: Protocol, scores: pa.Table, manifest: Manifest | None
 ) -> None:
-    """Write what tables are made from; a manifest that is there stays if None is given."""
+    """Write what tables are made from; a manifest that is there stays if None is given.
+
+    The manifest comes first: wherever this is interrupted, no scores lie there without it.
+    """
+    if manifest is not None:
+        _write(folder / MANIFEST, manifest)
     write_atomically(folder / SCORES, lambda p: pq.write_table(scores, p, compression="zstd"))
     _write(folder / PROTOCOL, protocol)
     (folder / OLD_PROTOCOL).unlink(missing_ok=True)
-    if manifest is not None:
-        _write(folder / MANIFEST, manifest)
 
 
 def _write(path: Path, record: Record) -> None:

@@ -1,6 +1,7 @@
 """A unit of work with an identity."""
 
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from typing import Any, ClassVar
 
 from bench.spec.model import Cost
 from bench.stages.store import Status, Store
-from trainers.files import canonical_json, sha256_text
+from trainers.files import canonical_json, sha256_text, write_text
 
+TRACEBACK = "traceback.txt"
+"""Why a stage failed, in its folder; gone when it is tried again."""
 Report = Callable[[int], None]
 """Told how many units of a stage are done."""
 
@@ -73,19 +76,27 @@ class Stage(ABC):
         return status
 
     def execute(self, store: Store, report: Report) -> Status:
-        """Run the stage unless it is done, and record it."""
+        """Run the stage unless it is done, and record it; if it fails, its traceback is kept."""
         with store.lock(self.kind, self.id) as folder:
             if (status := self.done(store)) is not None:
                 return status
-            inputs: dict[str, str] = {}
-            for stage in self.needs:
-                source = stage.done(store)
-                assert source is not None, f"{stage.label} must run before {self.label}"
-                inputs[stage.id] = source.digest
-            store.claim(self.kind, self.id, inputs)
-            began = time.monotonic()
-            self.run(folder, store, report)
-            return store.record(self.kind, self.id, inputs, time.monotonic() - began)
+            (folder / TRACEBACK).unlink(missing_ok=True)
+            try:
+                return self._make(folder, store, report)
+            except Exception:
+                write_text(folder / TRACEBACK, traceback.format_exc())
+                raise
+
+    def _make(self, folder: Path, store: Store, report: Report) -> Status:
+        inputs: dict[str, str] = {}
+        for stage in self.needs:
+            source = stage.done(store)
+            assert source is not None, f"{stage.label} must run before {self.label}"
+            inputs[stage.id] = source.digest
+        store.claim(self.kind, self.id, inputs)
+        began = time.monotonic()
+        self.run(folder, store, report)
+        return store.record(self.kind, self.id, inputs, time.monotonic() - began)
 
     def output(self, store: Store) -> Path:
         """The folder of the outputs."""

@@ -14,6 +14,7 @@ from trainers.config import TrainConfig
 from trainers.core import OnStep, Trainer
 from trainers.machine.processes import joined, launched
 from trainers.machine.spawn import send, spawn
+from trainers.record import is_finished
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def train(
     folder: Path,
     on_step: OnStep,
 ) -> None:
-    """Train into ``folder``, from where an interrupted attempt stopped.
+    """Train into ``folder``, from where an interrupted attempt stopped; nothing if it is done.
 
     A process that a launcher has started, such as ``accelerate launch``, trains together with the
     others of that launch; else processes are started if ``training`` asks for several.
@@ -74,8 +75,10 @@ def train(
         on_step: Called after every step; of several processes, with what the first one saw.
 
     Raises:
-        UserError: If a process died, or a setting does not fit.
+        UserError: If a process died, a setting does not fit, or the folder holds another run.
     """
+    if is_finished(folder, config):
+        return
     if training.processes > 1 and launched() == 1:
         spawn(
             training.processes, _train_in_group, config, base, pairs, training, folder,

@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -244,20 +245,53 @@ def test_the_manifest_is_there_and_of_this_spec_though_nothing_ran(
 ) -> None:
     manifest = undisturbed.out / "other" / "manifest.json"
 
-    def titled(title: str) -> dict[str, Any]:
-        spec = yaml.safe_load(spec_file.read_text()) | {"name": "other", "title": title}
+    def costing(start: int) -> dict[str, Any]:
+        spec = yaml.safe_load(spec_file.read_text()) | {"name": "other"}
+        spec["cost"]["start"] = start
         path = write_spec(tmp_path, spec)
         assert run(["ablate", str(path), "--out", str(undisturbed.out)]) == 0
         assert "[1/" not in capsys.readouterr().err
         found: dict[str, Any] = json.loads(manifest.read_text())
         return found
 
-    first = titled("One")
+    first = costing(1)
     assert {stage["state"] for stage in first["stages"]} == {"done"}
-    manifest.unlink()  # As if the run had been killed just before it was written.
-    assert titled("One")["stages"] == first["stages"]
-    assert titled("Two")["spec"]["title"] == "Two"
+    manifest.unlink()
+    assert costing(1)["stages"] == first["stages"]
+    assert costing(2)["spec"]["cost"]["start"] == 2
     assert stale(manifest.parent) == []
+
+
+def test_what_is_done_is_collected_without_running_anything(
+    undisturbed: Run, spec_file: Path, tmp_path: Path
+) -> None:
+    """Of a store that lacks the scores of an arm: gaps first, and then the whole table."""
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed.out / "store", out / "store")
+    lost = [s for s in undisturbed.stages() if s["label"].startswith("oracle of DPO+A seed")]
+    assert len(lost) == SEEDS
+    for stage in lost:
+        shutil.rmtree(Store(out / "store").folder(stage["kind"], stage["id"]))
+    some = ablate(spec_file, out, 1, "--collect")
+    assert some.code == 2
+    assert f"{SEEDS} stages are missing: run it without --collect" in some.stderr
+    assert "[1/" not in some.stderr
+    assert (
+        f"Missing scores: oracle {SEEDS * PROMPTS} of {ROWS}."
+        in some.folder.joinpath("table.md").read_text()
+    )
+    assert finished(out) == STAGES - SEEDS
+    assert {s["id"] for s in some.stages() if s["state"] == "missing"} == {s["id"] for s in lost}
+    for stage in lost:
+        there, here = (
+            Store(root / "store").folder(stage["kind"], stage["id"])
+            for root in (undisturbed.out, out)
+        )
+        shutil.copytree(there, here)
+    every = ablate(spec_file, out, 1, "--collect")
+    assert every.code == 0, every.stderr
+    assert every.results() == undisturbed.results()
+    assert every.stages() == undisturbed.stages()
 
 
 def test_an_interrupted_run_goes_on_elsewhere_with_one_worker(
@@ -273,9 +307,9 @@ def test_an_interrupted_run_goes_on_elsewhere_with_one_worker(
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    text = log.read_text()
-    assert "bench: interrupted; the same command goes on from here" in text
-    assert "Traceback" not in text
+    *lines, last = log.read_text().splitlines()
+    assert last == "bench: interrupted; the same command goes on from here"
+    assert [line for line in lines if not re.match(r"\[\d+/\d+\] .*: done in", line)] == []
     before = finished(out)
     assert 0 < before < STAGES
     rerun = ablate(spec_file, out, 1)
@@ -356,7 +390,12 @@ def test_a_failing_reward_leaves_a_table_with_gaps(
     assert done.code == 2, done.stderr
     assert f"[{SETS}/{SETS}]" in done.stderr
     for arm in ("base", "DPO seed 0", "DPO+A+B seed 1"):
-        assert f"failed: broken of {arm}: RuntimeError: out of luck\n" in done.stderr
+        told = re.search(
+            rf"failed: broken of {re.escape(arm)}: RuntimeError: out of luck \(traceback: (.*)\)\n",
+            done.stderr,
+        )
+        assert told is not None, done.stderr
+        assert 'raise RuntimeError("out of luck")' in Path(told[1]).read_text()
     assert "Traceback" not in done.stderr
     table = (done.folder / "table.md").read_text()
     lines = [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import hashlib
 import json
 import math
 import random
@@ -20,11 +21,12 @@ from torch import Tensor, nn
 from trainers.backbones import Condition, Moments
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
-from trainers.core import METRICS, Trainer
+from trainers.core import Trainer
 from trainers.data.pairs import Pairs
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.metrics import StepMetrics
+from trainers.record import METRICS, RECORD
 
 Configure = Callable[..., TrainConfig]
 COMPONENTS: dict[str, Any] = {
@@ -334,15 +336,27 @@ def base(
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All files below a folder."""
+    """All files below a folder but the record, which names the run."""
     return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != RECORD
     }
 
 
 def test_what_a_run_leaves(base: tuple[Trainer, Path]) -> None:
-    """The log of every step and the network, which diffusers loads; no checkpoint, no scraps."""
+    """The log of every step and the network, which diffusers loads; no checkpoint, no scraps.
+
+    And a record of what these are.
+    """
     trainer, folder = base
+    record = json.loads((folder / RECORD).read_text())
+    assert (record["run_id"], record["config"]) == (
+        trainer.config.run_id(), trainer.config.model_dump(mode="json")
+    )  # fmt: skip
+    assert record["files"] == {
+        name: hashlib.sha256(data).hexdigest() for name, data in files(folder).items()
+    }
     assert set(files(folder)) == {
         METRICS, "unet/config.json", "unet/diffusion_pytorch_model.safetensors"
     }  # fmt: skip

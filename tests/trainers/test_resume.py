@@ -14,10 +14,11 @@ from torch import nn
 from trainers import checkpoint
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
-from trainers.core import CHECKPOINT, METRICS, Trainer
+from trainers.core import Trainer
 from trainers.data.pairs import Pairs
 from trainers.errors import UserError
 from trainers.metrics import StepMetrics
+from trainers.record import CHECKPOINT, METRICS
 
 Configure = Callable[..., TrainConfig]
 Start = Callable[[str], Trainer]

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.queues import Queue
 from types import TracebackType
 from typing import Any
@@ -38,7 +39,8 @@ class Workers:
 
     def submit(self, function: Callable[..., None], *arguments: Any) -> Future[None]:
         """Have a function of a module called in one of the processes."""
-        return self._pool.submit(function, *arguments)
+        with _uninterrupted():
+            return self._pool.submit(function, *arguments)
 
     def messages(self) -> Iterator[Any]:
         """What has come from :func:`send` since the last call; the rest may be on its way."""
@@ -57,10 +59,31 @@ class Workers:
         if kind is None:
             self._pool.shutdown()
             return
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
+        with _uninterrupted():
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+            self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put an interruption off; a process that is started meanwhile never hears of one.
+
+    Ctrl-C reaches every process of a terminal, one that only just starts, too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # No interruption comes here.
+        return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Which is handed down.
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def send(message: Any) -> None:
@@ -137,7 +160,6 @@ def _start(messages: "Queue[Any]") -> None:
     global _to_parent
     _to_parent = messages
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent is told, and ends its workers.
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 import bench
-from bench.experiment.collect import collect, describes, make_manifest, make_protocol
+from bench.experiment.collect import collect, make_manifest, make_protocol
 from bench.experiment.machine import git_state, without_credentials
 from bench.experiment.prepare import Experiment, prepare
-from bench.results.files import MANIFEST, read_manifest, read_protocol, write_results
+from bench.results.files import read_manifest, read_protocol, write_results
 from bench.results.protocol import Mark
 from bench.spec.model import parse_spec
 from bench.stages.store import Store
@@ -98,20 +98,6 @@ def test_protocol_and_manifest_are_read_as_they_were_written(
     write_results(tmp_path / "r", protocol, pa.table({}), manifest)
     assert read_protocol(tmp_path / "r") == protocol
     assert read_manifest(tmp_path / "r") == manifest
-    assert describes(tmp_path / "r", experiment)
-
-
-def test_a_manifest_of_another_spec_or_schema_is_to_be_written_anew(
-    experiment: Experiment, tmp_path: Path
-) -> None:
-    assert not describes(tmp_path, experiment)
-    manifest = make_manifest(experiment, Store(tmp_path / "store"))
-    write_results(tmp_path, make_protocol(experiment), pa.table({}), manifest)
-    spec = experiment.spec.model_copy(update={"title": "Another"})
-    assert not describes(tmp_path, dataclasses.replace(experiment, spec=spec))
-    text = (tmp_path / MANIFEST).read_text()
-    (tmp_path / MANIFEST).write_text(text.replace('"schema": 2', '"schema": 1'))
-    assert not describes(tmp_path, experiment)
 
 
 def test_an_origin_is_recorded_without_credentials_and_a_path_not_at_all() -> None:

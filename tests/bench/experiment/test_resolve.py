@@ -37,7 +37,7 @@ def test_an_arm_is_trained_without_prompts_and_weights_of_rewards(
     with pytest.raises(UserError):
         prepare(parse_spec(without_judges(tiny), "tiny"))
     out = tmp_path / "out"
-    assert run(["train", "DPO+A", "--spec", spec, "--out", str(out)]) == 0
+    assert run(["train", "DPO+A", spec, "--out", str(out)]) == 0
     assert (out / "unet" / "diffusion_pytorch_model.safetensors").is_file()
     log = (out / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4]

@@ -18,7 +18,7 @@ import pytest
 from bench.launch.graph import Outcome
 from bench.launch.local import run_stages
 from bench.spec.model import Cost
-from bench.stages.base import Report, Stage
+from bench.stages.base import TRACEBACK, Report, Stage
 from bench.stages.store import Store
 from trainers.errors import UserError
 
@@ -155,17 +155,20 @@ def digest(stage: Stage, store: Store) -> str:
 
 def test_a_failure_is_told_with_its_cause(ran: Ran) -> None:
     failed = {n: ran.outcome.failed[ran.stages[n].id] for n in ("fail", "lost", "later")}
+    kept = ran.stages["fail"].output(ran.store) / TRACEBACK
+    why = f"ValueError: no luck\ntoday (traceback: {kept})"
     assert failed == {
-        "fail": "fail: ValueError: no luck\ntoday",
+        "fail": f"fail: {why}",
         "lost": "lost: not run, because fail failed",
         "later": "later: not run, because lost failed",
     }
     assert ran.shown.errors == {
         **dict.fromkeys(GOOD),
-        "fail": "no luck\ntoday",
+        "fail": why,
         "lost": "fail failed",
         "later": "lost failed",
     }
+    assert 'raise ValueError("no luck\\ntoday")' in kept.read_text()
 
 
 def test_every_stage_begins_after_those_it_needs(ran: Ran) -> None:

@@ -296,6 +296,6 @@ def test_a_train_command_keeps_its_encodings(
     """Run again after it is done, it encodes nothing; the network is where it says."""
     spec = write_spec(override(tiny, {"data": str(clean), "train.steps": 2}))
     for _ in range(2):
-        assert run(["train", "DPO", "--spec", spec, "--out", str(tmp_path / "out")]) == 0
+        assert run(["train", "DPO", spec, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "unet").is_dir()
     assert len(list((tmp_path / "out" / "store" / CACHE).rglob("*.safetensors"))) == 2

@@ -17,12 +17,12 @@ from bench.experiment.single import announce
 from bench.spec.model import override, parse_spec
 from bench.stages.store import Store
 from bench.stages.train import TrainStage, train
-from trainers.core import CHECKPOINT, METRICS
 from trainers.errors import UserError
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import joined
 from trainers.machine.sharding import sharding_of
 from trainers.metrics import StepMetrics
+from trainers.record import CHECKPOINT, METRICS
 
 GATED = {"name": "hard-copy", "tau": 1, "subset": 4, "delta": 0.0015}
 FSDP = {
@@ -187,7 +187,7 @@ def launch(folder: Path, config: Mapping[str, Any], spec: Mapping[str, Any]) -> 
     command = [
         sys.executable, "-m", "accelerate.commands.launch",
         "--config_file", "accelerate.yaml", "--main_process_port", "0",
-        "-m", "bench", "train", "DPO", "--spec", "spec.yaml", "--out", "out",
+        "-m", "bench", "train", "DPO", "spec.yaml", "--out", "out",
     ]  # fmt: skip
     paths = os.pathsep.join(sys.path)
     done = subprocess.run(

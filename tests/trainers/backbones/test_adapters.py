@@ -20,9 +20,10 @@ from bench.images.draw import load_pipeline
 from trainers.backbones import BACKBONES, Backbone
 from trainers.backbones.base import ADAPTER_FILE
 from trainers.config import TrainConfig
-from trainers.core import METRICS, Trainer
+from trainers.core import Trainer
 from trainers.data.base import PairData
 from trainers.errors import UserError
+from trainers.record import METRICS, RECORD
 
 LN_2 = 0.6931471805599453
 SAMPLERS = {
@@ -82,7 +83,7 @@ def test_an_adapter_from_training_to_a_picture(
     So does a model that is exported with the adapter in its weights, and with nothing left of it.
     """
     trainer, left = trained(weights=lora)
-    assert {path.name for path in left.iterdir()} == {METRICS, ADAPTER_FILE}
+    assert {path.name for path in left.iterdir()} == {METRICS, RECORD, ADAPTER_FILE}
     name, part = trainer.config.backbone, trainer.backbone.network_part
     folder, role = folders[name], trainer.config.weights.network(trainer.policy).eval()
     pipeline = DiffusionPipeline.from_pretrained(folder)

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 
 from trainers.backbones import Backbone
 from trainers.config import TrainConfig
-from trainers.core import METRICS, Trainer
+from trainers.core import Trainer
 from trainers.data.base import PairData
 from trainers.metrics import StepMetrics
+from trainers.record import METRICS, RECORD
 
 NEW = ("stable-diffusion-xl", "stable-diffusion-3")
 LN_2 = 0.6931471805599453
@@ -47,7 +48,9 @@ def start(
 
 def files(folder: Path) -> dict[str, bytes]:
     return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != RECORD
     }
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from trainers.backbones import Condition, Moments
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
-from trainers.core import METRICS, Trainer
+from trainers.core import Trainer
 from trainers.data.cache import TensorCache, as_keys
 from trainers.data.encode import EncodedPairs, encode_pairs
 from trainers.data.encoder import Encoder
@@ -34,6 +34,7 @@ from trainers.data.settings import DataSettings
 from trainers.data.sources import Rows, make_source
 from trainers.errors import UserError
 from trainers.machine.precision import Precision
+from trainers.record import METRICS
 
 Configure = Callable[..., TrainConfig]
 GOOD = [0, 1, 3, 5, 6, 7, 9, 10, 11]

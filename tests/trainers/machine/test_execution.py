@@ -13,11 +13,12 @@ from trainers import checkpoint
 from trainers.backbones import Condition
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
-from trainers.core import CHECKPOINT, METRICS, Trainer
+from trainers.core import Trainer
 from trainers.data.pairs import Pairs
 from trainers.errors import UserError
 from trainers.machine.execution import enable_gradient_checkpointing, set_matmul
 from trainers.metrics import StepMetrics
+from trainers.record import CHECKPOINT, METRICS, RECORD
 
 Configure = Callable[..., TrainConfig]
 Start = Callable[..., Trainer]
@@ -46,9 +47,11 @@ def predictions(backbone: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> l
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All files below a folder."""
+    """All files below a folder but the record, which names the run."""
     return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != RECORD
     }
 
 

@@ -2,6 +2,9 @@
 
 import importlib
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,3 +116,38 @@ def test_workers_take_turns(here: ModuleType, tmp_path: Path) -> None:
         for path in paths:
             workers.submit(here.write, path)
     assert 1 <= len({path.read_text() for path in paths}) <= 2
+
+
+INTERRUPTED = """
+import sys, time
+from trainers.machine.spawn import Workers
+
+if __name__ == "__main__":
+    try:
+        with Workers(3) as workers:
+            for _ in range(3):
+                workers.submit(time.sleep, 600)
+            print("begun", flush=True)
+            time.sleep(600)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def test_an_interruption_of_all_is_quiet_whenever_it_comes(tmp_path: Path) -> None:
+    """As Ctrl-C in a terminal, which reaches processes that have hardly begun, too."""
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    for delay in (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5):
+        with subprocess.Popen(
+            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True, env=environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as parent:  # fmt: skip
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == "begun\n"
+            time.sleep(delay)
+            os.killpg(parent.pid, signal.SIGINT)
+            _, said = parent.communicate(timeout=120)
+        assert (parent.returncode, said) == (130, ""), delay

@@ -18,9 +18,10 @@ from bench.images.draw import load_pipeline
 from trainers.backbones.base import ADAPTER_FILE
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
-from trainers.core import METRICS, Trainer
+from trainers.core import Trainer
 from trainers.data.pairs import Pairs
 from trainers.errors import UserError
+from trainers.record import METRICS, RECORD
 from trainers.weights.adapter import Adapted
 
 Configure = Callable[..., TrainConfig]
@@ -40,9 +41,11 @@ def start(
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All files below a folder."""
+    """All files below a folder but the record, which names the run."""
     return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != RECORD
     }
 
 

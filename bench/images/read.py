@@ -1,25 +1,23 @@
 """Images to score and their prompts, wherever they lie."""
 
-import csv
 import hashlib
 import io
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from bench.images.folder import INDEX, SCORES, read_index
+from bench.spec.prompt_files import COLUMNS, column_of, read_table
 from trainers.data.sources.shards import LocalShard, Shards, as_bytes
 from trainers.errors import UserError
 from trainers.files import inside, sha256_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tiff")
-IMAGE_COLUMNS, PROMPT_COLUMNS = ("image", "jpg", "png"), ("prompt", "caption", "text")
+IMAGE_COLUMNS = ("image", "jpg", "png")
 FILE_COLUMNS = ("file", "file_name")
 METADATA = ("metadata.jsonl", "metadata.csv")
 """What the ``datasets`` library calls the rows of a folder of images."""
@@ -119,7 +117,7 @@ def _from_index(folder: Path) -> list[Item]:
 
 
 def _from_text(folder: Path, prompts: Path) -> list[tuple[str, str]]:
-    lines = _text(prompts).splitlines()
+    lines = [row[COLUMNS[0]] for row in read_table(prompts, COLUMNS)]
     files = _images(folder)
     if len(lines) != len(files):
         raise UserError(
@@ -131,30 +129,18 @@ def _from_text(folder: Path, prompts: Path) -> list[tuple[str, str]]:
 
 
 def _from_rows(prompts: Path) -> list[tuple[str, str]]:
-    text = _text(prompts)
     try:
-        rows: list[Any]
-        if prompts.suffix == ".csv":
-            rows = list(csv.DictReader(io.StringIO(text)))
-        else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        return [(str(_of(row, FILE_COLUMNS)), str(_of(row, PROMPT_COLUMNS))) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
+        rows = read_table(prompts, (*FILE_COLUMNS, *COLUMNS))
+        return [
+            (str(row[column_of(prompts, row, FILE_COLUMNS)]),
+             str(row[column_of(prompts, row, COLUMNS)]))
+            for row in rows
+        ]  # fmt: skip
+    except UserError as error:
         raise UserError(
-            f'{prompts}: expected jsonl lines {{"file": ..., "prompt": ...}}, a csv with these '
-            f"columns, or a .txt with one prompt on a line, got {type(error).__name__}: {error}"
+            f'{prompts}: expected jsonl lines {{"file": ..., "prompt": ...}}, a table with these '
+            f"columns, or a .txt with one prompt on a line: {error}"
         ) from error
-
-
-def _of(row: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """The value of the first name that is there; a KeyError of the first if none is."""
-    return row[next((name for name in names if name in row), names[0])]
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"no file of prompts {path}")
-    return path.read_text()
 
 
 def _from_files(folder: Path, lines: list[tuple[str, str]], prompts: Path) -> Iterator[Found]:
@@ -171,13 +157,12 @@ def _from_files(folder: Path, lines: list[tuple[str, str]], prompts: Path) -> It
 def _from_parquet(paths: Sequence[Path], needed: bool) -> Iterator[Found]:
     rows = Shards([LocalShard(path) for path in paths], ())
     image, prompt = (
-        next((c for c in wanted if c in rows.names), None)
-        for wanted in (IMAGE_COLUMNS, PROMPT_COLUMNS)
+        next((c for c in wanted if c in rows.names), None) for wanted in (IMAGE_COLUMNS, COLUMNS)
     )
     if image is None or (prompt is None and needed):
         raise UserError(
             f"{paths[0]}: expected a column {' or '.join(IMAGE_COLUMNS)} of encoded images and one "
-            f"{' or '.join(PROMPT_COLUMNS)}, got {', '.join(rows.names)}"
+            f"{' or '.join(COLUMNS)}, got {', '.join(rows.names)}"
         )
     texts = [""] * len(rows) if prompt is None else rows.table([prompt])[prompt].to_pylist()
     for row, text in enumerate(texts):

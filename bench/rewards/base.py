@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from bench.rewards.kit.shared import Shared
 from bench.rewards.kit.weights import Found, Weights, find
@@ -56,6 +56,13 @@ class Card(BaseModel):
     origin: Literal["official", "miniature", "rule"]
     version: int = 1
     """Raised when the code of the reward changes any score."""
+
+    @field_validator("name", "scale", "dtype")
+    @classmethod
+    def _part_of_a_signature(cls, value: str) -> str:
+        if "|" in value or not value.isprintable():
+            raise ValueError("stands in signatures and tables: leave '|' and line breaks out")
+        return value
 
 
 _DESCRIPTION = {"range", "parameters", "trained_on", "licence"}

@@ -13,7 +13,14 @@ from typing import Any
 import yaml
 
 from bench.assets import prompts_folder
-from bench.spec.prompt_files import READERS, find_files, hash_files, read_lines, read_rows
+from bench.spec.prompt_files import (
+    READERS,
+    find_files,
+    has_ids,
+    hash_files,
+    read_lines,
+    read_rows,
+)
 from trainers.errors import UserError
 
 Card = dict[str, Any]
@@ -49,9 +56,10 @@ def external() -> dict[str, Card]:
 def load_prompts(source: str, limit: int | None = None, files: str | None = None) -> PromptSet:
     """Read a set by name, or a file by path.
 
-    A jsonl file has lines ``{"id": ..., "prompt": ...}``, none of them twice. A table (parquet,
-    csv, tsv: a column ``prompt``, ``Prompt`` or ``caption``; json: a list of strings) may repeat
-    prompts, of which the first is kept; so may several tables, named by a pattern with ``*``.
+    A jsonl file has lines ``{"id": ..., "prompt": ...}``, none of them twice. Without ids it is a
+    table, as parquet, csv, tsv, json (a column ``prompt``, ``Prompt``, ``caption`` or ``text``, or
+    a list of strings) and txt (a prompt on each line) are: rows are numbered, and of prompts that
+    repeat the first is kept. So may several tables be, named by a pattern with ``*``.
 
     Args:
         source: A set shipped with the package, a known one, a path or a pattern.
@@ -118,7 +126,7 @@ def _find(source: str, files: str | None) -> tuple[Card, list[Path]]:
     paths = find_files(source) if path is None else [path]
     if not paths:
         raise UserError(
-            f"no prompt set {source!r}: give the path of a jsonl, {', '.join(READERS)} file or "
+            f"no prompt set {source!r}: give the path of a {', '.join(READERS)} file or "
             f"a pattern of them, or one of {', '.join((*shipped(), *known))}"
         )
     beside = paths[0].with_suffix(".yaml")
@@ -130,7 +138,7 @@ def _find(source: str, files: str | None) -> tuple[Card, list[Path]]:
 
 def _read(paths: list[Path]) -> tuple[tuple[tuple[str, str], ...], int]:
     """Ids and prompts, and how many repeated ones were left out."""
-    if len(paths) == 1 and paths[0].suffix not in READERS:
+    if len(paths) == 1 and has_ids(paths[0]):
         return tuple(read_lines(paths[0])), 0
     rows = read_rows(paths)
     first: dict[str, int] = {}

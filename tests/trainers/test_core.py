@@ -164,9 +164,9 @@ def test_first_update_of_adamw(
 ) -> None:
     """After one step both bias-corrected moments are g and g^2, so (Loshchilov & Hutter 2019)
 
-    theta <- theta - lr wd theta - lr g / (|g| + eps), with lr at half of its warm-up.
+    theta <- theta - lr wd theta - lr g / (|g| + eps).
     """
-    settings = LOSSLESS | {"warmup_steps": 2, "weight_decay": 0.3, "eps": 1e-3}
+    settings = LOSSLESS | {"lr": 5e-4, "weight_decay": 0.3, "eps": 1e-3}
     trainer = Trainer(configure(optimizer=settings), backbone, latents)
     before = [p.detach().clone() for p in trainer.policy.parameters()]
     assert trainer.advance().lr == 5e-4
@@ -175,6 +175,18 @@ def test_first_update_of_adamw(
         g = new.grad
         expected = old - 5e-4 * 0.3 * old - 5e-4 * g / (g.abs() + 1e-3)
         torch.testing.assert_close(new.detach(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_rate_warms_up_from_zero(
+    configure: Configure, backbone: StableDiffusion, latents: Pairs
+) -> None:
+    """The first step moves nothing, as with the public schedules; the second goes half as far."""
+    trainer = Trainer(configure(optimizer=LOSSLESS | {"warmup_steps": 2}), backbone, latents)
+    before = [p.detach().clone() for p in trainer.policy.parameters()]
+    assert trainer.advance().lr == 0
+    assert all(map(torch.equal, before, trainer.policy.parameters()))
+    assert trainer.advance().lr == 5e-4
+    assert not all(map(torch.equal, before, trainer.policy.parameters()))
 
 
 def test_gradients_are_clipped_as_a_whole(

@@ -59,6 +59,17 @@ def test_rows_name_their_files_any_number_of_times(folder: Path, suffix: str) ->
     assert items[0].sha256 == items[2].sha256
 
 
+def test_a_table_of_any_kind_names_files(folder: Path) -> None:
+    """The readers are those of prompt sets."""
+    rows = [{"file_name": "b.png", "caption": "two"}, {"file_name": "a.PNG", "caption": "one"}]
+    (folder / "p.json").write_text(json.dumps(rows))
+    (folder / "p.tsv").write_text("file\tprompt\nb.png\ttwo\na.PNG\tone\n")
+    pq.write_table(pa.Table.from_pylist(rows), folder / "p.parquet")
+    for name in ("p.json", "p.tsv", "p.parquet"):
+        found = [(i.prompt, i.name) for i in read_items(folder, folder / name)]
+        assert found == [("two", "b.png"), ("one", "a.PNG")], name
+
+
 @pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", "absent.png"])
 def test_names_must_not_leave_the_folder(folder: Path, name: str) -> None:
     inner = folder / "sub"
@@ -71,7 +82,12 @@ def test_names_must_not_leave_the_folder(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("p.jsonl", "{"), ("p.jsonl", '{"file": "b.png"}'), ("p.csv", "a,b\n1,2"), ("p.json", "[]")],
+    [
+        ("p.jsonl", "{"),
+        ("p.jsonl", '{"file": "b.png"}'),
+        ("p.csv", "a,b\n1,2"),
+        ("p.json", '{"a": 1}'),
+    ],
 )
 def test_other_prompt_files_are_refused_with_the_forms(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)

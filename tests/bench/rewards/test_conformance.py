@@ -386,3 +386,9 @@ def test_a_faultless_reward_passes_every_check(reward):
 def test_a_fault_is_found_and_told(fault):
     with pytest.raises(AssertionError, match=FAULTS[fault]):
         check(fault)
+
+
+@pytest.mark.parametrize("name", ["a|b", "a\nb"])
+def test_a_name_that_would_break_a_signature_is_refused(name):
+    with pytest.raises(ValueError, match=r"name\n.*stands in signatures and tables"):
+        Card(**Red.card.model_dump() | {"name": name})

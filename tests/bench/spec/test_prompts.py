@@ -178,7 +178,11 @@ def test_shards_are_one_set_and_repeated_prompts_are_kept_once(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("set.csv", "id,text\n1,a\n", r"expected a column prompt or Prompt or caption, got id, t"),
+        (
+            "set.csv",
+            "id,words\n1,a\n",
+            r"or caption or text, got id, words",
+        ),
         ("set.csv", "", r"expected a column .*, got none"),
         ("set.csv", 'prompt\n"a\n', r"expected a \.csv file, got unexpected end"),
         ("set.csv", "id,prompt\n1\n", r"row 0: expected a prompt, got None"),
@@ -248,3 +252,19 @@ def test_known_sets_with_a_hash_are_held_to_it(tmp_path: Path) -> None:
     path.write_text("Prompt\n" + "".join(f"prompt {n}\n" for n in range(1632)))
     with pytest.raises(UserError, match=r"p\.tsv is not the file its card describes"):
         load_prompts("partiprompts", files=str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("set.txt", "a cat\na dog\na cat\n"),
+        ("set.jsonl", '{"prompt": "a cat"}\n{"prompt": "a dog"}\n{"prompt": "a cat"}\n'),
+        ("set.json", '[{"text": "a cat"}, {"text": "a dog"}, {"text": "a cat"}]'),
+    ],
+)
+def test_prompts_without_ids_are_numbered(tmp_path: Path, name: str, text: str) -> None:
+    """As those of any table; what repeats is left out and counted."""
+    (tmp_path / name).write_text(text)
+    found = load_prompts(str(tmp_path / name))
+    assert found.items == (("0", "a cat"), ("1", "a dog"))
+    assert found.repeated == 1

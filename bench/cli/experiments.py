@@ -55,12 +55,17 @@ def ablate(
         )
     if plan and collect:
         raise UserError("--plan and --collect exclude each other: give one of them")
-    experiment = prepare(load_spec(spec, quick, parse_seeds(seeds), parse_changes(change)))
+    chosen = load_spec(spec, quick, parse_seeds(seeds), parse_changes(change))
+    console = Console(stderr=True)
+    if quick:
+        given = {"seeds"} if seeds else set()
+        replaced = ", ".join(f"{k}: {v}" for k, v in chosen.quick.items() if k not in given)
+        console.print(f"--quick takes {replaced}", markup=False, highlight=False, soft_wrap=True)
+    experiment = prepare(chosen)
     count = workers or job.default_workers(experiment.spec)
     if plan:
         print_plan(experiment, out, count, as_json)
         return 0
-    console = Console(stderr=True)
     if collect:
         folder, missing = job.collect_done(experiment, out)
         gaps = [f"{len(missing)} stages are missing: run it without --collect"] if missing else []

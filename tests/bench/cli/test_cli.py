@@ -294,7 +294,9 @@ def test_set_replaces_keys_of_the_spec(capsys: pytest.CaptureFixture[str]) -> No
     """After --quick and before --seeds; values are YAML."""
     changes = ["--set", "train.steps=3", "--set", "prompt_limit=5"]
     assert run(["ablate", "mini", "--quick", *changes, "--seeds", "7", "--plan", "--json"]) == 0
-    stages = json.loads(capsys.readouterr().out)["stages"]
+    told = capsys.readouterr()
+    assert "--quick takes train.steps: 8," in told.err, "what it replaces is said, but for --seeds"
+    stages = json.loads(told.out)["stages"]
     trained = {s["label"]: s["units"] for s in stages if s["kind"] == "train"}
     assert trained == {f"training {arm} seed 7": 3 for arm in ("DPO", "DPO+A", "DPO+B", "DPO+A+B")}
     assert {s["units"] for s in stages if s["kind"] == "images"} == {5}

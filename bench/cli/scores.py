@@ -18,7 +18,7 @@ from bench.cli.options import (
 
 
 def score(
-    source: Annotated[Path, typer.Argument(help="Folder of images, or a parquet file with them.")],
+    source: Annotated[Path, typer.Argument(help="Folder of images, or parquet files with them.")],
     rewards: RewardsOption = "all",
     prompts: Annotated[
         Path | None,

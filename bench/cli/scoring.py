@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.images.folder import SCORES
 from bench.images.read import Item, read_items
 from bench.rewards import REWARDS
 from bench.rewards.base import Reward
 from bench.rewards.engine import (
-    SCORES,
     Scored,
     available_memory,
     describe,
@@ -52,7 +52,8 @@ def score_source(job: ScoreJob, console: Console) -> dict[str, Any]:
     """
     shared = Shared()
     rewards = {name: make_reward(name, job.settings, shared) for name in job.rewards}
-    items = read_items(job.source, job.prompts)
+    needed = any(reward.card.text is not None for reward in rewards.values())
+    items = read_items(job.source, job.prompts, needed)
     folder = job.source if job.source.is_dir() else job.source.parent
     stem = "" if job.source.is_dir() else f"{job.source.stem}-"
     path = job.out or folder / f"{stem}{SCORES}"

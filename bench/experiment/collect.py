@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import bench
 from bench.experiment.machine import git_state, machine, packages
 from bench.experiment.prepare import Experiment
+from bench.images.folder import SCORES
 from bench.results import manifest, protocol
 from bench.results.files import COLUMNS, read_manifest
 from bench.results.manifest import Manifest
 from bench.results.protocol import Mark, Protocol
-from bench.rewards.engine import SCORES
 from bench.spec.matrix import BASE, CONTROL
 from bench.stages.store import Store
 from trainers.errors import UserError

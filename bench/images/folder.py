@@ -13,6 +13,8 @@ from trainers.files import inside, locked, sha256_file, write_atomically, write_
 from trainers.seeds import derive
 
 INDEX = "images.jsonl"
+SCORES = "scores.parquet"
+"""Where the scores of a folder's images are kept beside them."""
 LOCK = ".lock"
 Key = tuple[str, int]
 """What tells the images of a set apart, and what the noise of an image depends on beside the seed:

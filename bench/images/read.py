@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,16 @@ from typing import Any
 
 from PIL import Image
 
-from bench.images.folder import INDEX, read_index
+from bench.images.folder import INDEX, SCORES, read_index
 from trainers.data.sources.shards import LocalShard, Shards, as_bytes
 from trainers.errors import UserError
 from trainers.files import inside, sha256_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tiff")
 IMAGE_COLUMNS, PROMPT_COLUMNS = ("image", "jpg", "png"), ("prompt", "caption", "text")
+FILE_COLUMNS = ("file", "file_name")
+METADATA = ("metadata.jsonl", "metadata.csv")
+"""What the ``datasets`` library calls the rows of a folder of images."""
 
 
 @dataclass(frozen=True)
@@ -49,30 +52,48 @@ class Item:
             raise UserError(f"{self.name}: expected an image, got {error}") from error
 
 
-def read_items(source: Path, prompts: Path | None = None) -> list[Item]:
-    """The images of a folder or a parquet file with their prompts.
+def read_items(source: Path, prompts: Path | None = None, needed: bool = True) -> list[Item]:
+    """The images of a folder or of parquet files with their prompts.
 
     Args:
-        source: A folder, or a parquet file with a column of encoded images (``image``, ``jpg`` or
-            ``png``; bytes, or a struct with ``bytes`` as the ``datasets`` library writes it) and
-            one of prompts (``prompt``, ``caption`` or ``text``).
-        prompts: The prompts of a folder's images: jsonl or csv with ``file`` and ``prompt`` on each
-            line, or text with one prompt on a line for the images in order of name. An image may
-            have several lines. None takes the ``images.jsonl`` that ``bench generate`` writes.
+        source: A folder of images, a parquet file or a folder of them, with a column of encoded
+            images (``image``, ``jpg`` or ``png``; bytes, or a struct with ``bytes`` as the
+            ``datasets`` library writes it) and one of prompts (``prompt``, ``caption``, ``text``).
+        prompts: The prompts of a folder's images: jsonl or csv with ``file`` (or ``file_name``) and
+            ``prompt`` (or ``caption``, ``text``) on each line, or text with one prompt on a line
+            for the images in order of name. An image may have several lines. None takes the
+            ``images.jsonl`` that ``bench generate`` writes, or ``metadata.jsonl`` or ``.csv``.
+        needed: Whether prompts are: without them, images that nothing is said of have "".
 
     Raises:
         UserError: If something is missing or does not fit together.
     """
-    if source.is_file():
-        if prompts is not None:
-            raise UserError(f"{source} holds its prompts itself: leave --prompts out")
-        return _numbered(_from_parquet(source))
-    if not source.is_dir():
+    if not source.is_dir() and not source.is_file():
         raise UserError(f"no folder or parquet file {source}: give one that holds images")
-    if prompts is None:
+    own = source.is_dir() and (source / INDEX).is_file()
+    if prompts is None and not own:
+        prompts = next((p for p in (source / name for name in METADATA) if p.is_file()), None)
+    elif prompts is not None and source.is_file():
+        raise UserError(f"{source} holds its prompts itself: leave --prompts out")
+    if prompts is not None:
+        lines = _from_text(source, prompts) if prompts.suffix == ".txt" else _from_rows(prompts)
+        return _numbered(_from_files(source, lines, prompts))
+    if own:
         return _from_index(source)
-    lines = _from_text(source, prompts) if prompts.suffix == ".txt" else _from_rows(prompts)
-    return _numbered(_from_files(source, lines, prompts))
+    files = [] if source.is_file() else _images(source)
+    if files and not needed:
+        return _numbered(_from_files(source, [(name, "") for name in files], source))
+    found = [source] if source.is_file() else sorted(source.glob("*.parquet"))
+    if (shards := [path for path in found if path.name != SCORES]) and not files:
+        return _numbered(_from_parquet(shards, needed))
+    raise UserError(
+        f"{source} has no {INDEX}: give the prompts of its images by --prompts, or a folder "
+        "that 'bench generate' wrote"
+    )
+
+
+def _images(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
 
 
 Found = tuple[str, str, str, Callable[[], bytes]]
@@ -91,11 +112,6 @@ def _numbered(found: Iterator[Found]) -> list[Item]:
 
 
 def _from_index(folder: Path) -> list[Item]:
-    if not (folder / INDEX).is_file():
-        raise UserError(
-            f"{folder} has no {INDEX}: give the prompts of its images by --prompts, or a folder "
-            "that 'bench generate' wrote"
-        )
     return [
         Item(row["prompt"], row["k"], row["file"], row["sha256"], (folder / row["file"]).read_bytes)
         for row in read_index(folder)
@@ -104,7 +120,7 @@ def _from_index(folder: Path) -> list[Item]:
 
 def _from_text(folder: Path, prompts: Path) -> list[tuple[str, str]]:
     lines = _text(prompts).splitlines()
-    files = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    files = _images(folder)
     if len(lines) != len(files):
         raise UserError(
             f"{prompts}: expected one line for each of the {len(files)} images in {folder}, in "
@@ -122,12 +138,17 @@ def _from_rows(prompts: Path) -> list[tuple[str, str]]:
             rows = list(csv.DictReader(io.StringIO(text)))
         else:
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        return [(str(row["file"]), str(row["prompt"])) for row in rows]
+        return [(str(_of(row, FILE_COLUMNS)), str(_of(row, PROMPT_COLUMNS))) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f'{prompts}: expected jsonl lines {{"file": ..., "prompt": ...}}, a csv with these '
             f"columns, or a .txt with one prompt on a line, got {type(error).__name__}: {error}"
         ) from error
+
+
+def _of(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The value of the first name that is there; a KeyError of the first if none is."""
+    return row[next((name for name in names if name in row), names[0])]
 
 
 def _text(path: Path) -> str:
@@ -147,18 +168,19 @@ def _from_files(folder: Path, lines: list[tuple[str, str]], prompts: Path) -> It
         yield prompt, name, hashes[name], path.read_bytes
 
 
-def _from_parquet(path: Path) -> Iterator[Found]:
-    rows = Shards([LocalShard(path)], ())
+def _from_parquet(paths: Sequence[Path], needed: bool) -> Iterator[Found]:
+    rows = Shards([LocalShard(path) for path in paths], ())
     image, prompt = (
         next((c for c in wanted if c in rows.names), None)
         for wanted in (IMAGE_COLUMNS, PROMPT_COLUMNS)
     )
-    if image is None or prompt is None:
+    if image is None or (prompt is None and needed):
         raise UserError(
-            f"{path}: expected a column {' or '.join(IMAGE_COLUMNS)} of encoded images and one "
+            f"{paths[0]}: expected a column {' or '.join(IMAGE_COLUMNS)} of encoded images and one "
             f"{' or '.join(PROMPT_COLUMNS)}, got {', '.join(rows.names)}"
         )
-    for row, text in enumerate(rows.table([prompt])[prompt].to_pylist()):
+    texts = [""] * len(rows) if prompt is None else rows.table([prompt])[prompt].to_pylist()
+    for row, text in enumerate(texts):
         read = partial(_encoded, rows, row, image)
         yield str(text), rows.place(row), hashlib.sha256(read()).hexdigest(), read
 

@@ -26,7 +26,6 @@ CHUNK = 32
 """Distinct images that are decoded at a time."""
 SAVE_EVERY = 20.0
 """Seconds of scoring that a killed process may lose."""
-SCORES = "scores.parquet"
 SCHEMA = pa.schema(
     [
         ("prompt", pa.string()),

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.images.folder import SCORES
 from bench.images.read import read_items
 from bench.rewards.base import Reward
 from bench.rewards.engine import (
-    SCORES,
     available_memory,
     make_reward,
     score_items,

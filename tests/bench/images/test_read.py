@@ -119,3 +119,39 @@ def test_parquet_of_another_kind_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no parquet")
     with pytest.raises(UserError, match="expected a parquet file or a folder"):
         read_items(path)
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_a_folder_as_the_datasets_library_lays_it_out(folder: Path, name: str) -> None:
+    rows = [("b.png", "two"), ("sub/c.png", "three")]
+    if name.endswith("jsonl"):
+        lines = [json.dumps({"file_name": file, "text": text}) for file, text in rows]
+    else:
+        lines = ["file_name,text", *(f"{file},{text}" for file, text in rows)]
+    (folder / name).write_text("\n".join(lines))
+    expected = [("two", 0, "b.png", 2), ("three", 0, "sub/c.png", 3)]
+    assert seen(read_items(folder)) == expected
+    assert seen(read_items(folder, folder / name)) == expected
+
+
+def test_a_folder_of_parquet_files_is_read_in_their_order(tmp_path: Path) -> None:
+    for number in (0, 1):
+        table = pa.table({"image": [encoded(number)], "prompt": ["x"]})
+        pq.write_table(table, tmp_path / f"train-{number}.parquet")
+    pq.write_table(pa.table({"score": [1.0]}), tmp_path / "scores.parquet")
+    assert [(p, k, red) for p, k, _, red in seen(read_items(tmp_path))] == [
+        ("x", 0, 0),
+        ("x", 1, 1),
+    ]
+
+
+def test_prompts_may_lack_where_no_reward_reads_them(folder: Path, tmp_path: Path) -> None:
+    assert [(i.prompt, i.name) for i in read_items(folder, needed=False)] == [
+        ("", "a.PNG"), ("", "b.png"),
+    ]  # fmt: skip
+    (tmp_path / "only").mkdir()
+    path = tmp_path / "only" / "images.parquet"
+    pq.write_table(pa.table({"image": [encoded(5)]}), path)
+    with pytest.raises(UserError, match="got image"):
+        read_items(path)
+    assert [i.prompt for i in read_items(path, needed=False)] == [""]

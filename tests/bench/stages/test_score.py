@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from bench.images.folder import image_name, write_index
+from bench.images.folder import SCORES, image_name, write_index
 from bench.rewards import REWARDS
 from bench.rewards.base import Card, Reward, Scores
-from bench.rewards.engine import SCORES
 from bench.spec.model import Scoring
 from bench.stages.score import score_images
 from trainers.errors import UserError

@@ -1,8 +1,10 @@
 """Settings that every test needs before torch is imported, and a tiny experiment."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,35 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+NUMERIC = ("parity", "golden", "bench/rewards", "bench/mini", "bench/images", "trainers")
+"""Folders whose tests compute with models; ``python tests/numeric.py`` runs them."""
+NOT_NUMERIC = (
+    "bench/images/test_folder.py",
+    "bench/images/test_read.py",
+    "bench/rewards/kit/test_weights.py",
+    "golden/test_shipped_files.py",
+    "trainers/machine/test_spawn.py",
+    "trainers/data/streaming",
+    "trainers/data/test_prepare.py",
+    "trainers/data/test_sources.py",
+    "trainers/test_config.py",
+    "trainers/test_files.py",
+    "trainers/test_registry.py",
+)
+"""What in them starts processes, or only reads and writes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of numbers."""
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here)
+        if any(place.is_relative_to(folder) for folder in NUMERIC) and not any(
+            place.is_relative_to(folder) for folder in NOT_NUMERIC
+        ):
+            item.add_marker("numeric")
+
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -54,6 +85,20 @@ TINY: dict[str, Any] = {
 def home(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is kept between runs is kept apart from the user's own; subprocesses inherit it."""
     os.environ["DPO_BENCH_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
+def threads() -> int | None:
+    """How many torch computes with, if it was imported; tables are tested without it."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else None
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """No test changes with how many threads the next ones compute."""
+    before = threads()
+    yield
+    assert before in (None, threads())
 
 
 @pytest.fixture(scope="session")

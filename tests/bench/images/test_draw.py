@@ -55,7 +55,6 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     ) -> Path:
         folder = folder or tmp_path_factory.mktemp("images")
         chosen = Generate(**({"steps": 2, "guidance": 4.0, "batch_size": 2} | settings))
-        torch.set_num_threads(1)
         texts = [prompt for _, prompt in prompts]
         write_images(base, network, "stable-diffusion", texts, chosen, folder, report, first)
         return folder

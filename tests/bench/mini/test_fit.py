@@ -1,7 +1,7 @@
 """The training loop of what the miniature world ships: a run is a run, in parts or in processes."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,8 +76,21 @@ def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_two_processes_make_the_bytes_of_one(tmp_path: Path) -> None:
-    """The autoencoder as it ships, for a few steps; and one of them says how far it is."""
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread, as every process has that :mod:`trainers.machine.spawn` starts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_two_processes_make_the_bytes_of_one(one_thread: None, tmp_path: Path) -> None:
+    """The autoencoder as it ships, for a few steps; and one of them says how far it is.
+
+    To the bit: in one process or two, a shard's gradient is made by the same kernels, on the
+    same shapes and one thread, and the sum of two is the same in either order.
+    """
     lines: list[str] = []
     alone, together = tmp_path / "alone", tmp_path / "together"
     train_vae(alone / "vae", alone / "work", 0, STEPS, lines.append)

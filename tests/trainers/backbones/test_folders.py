@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.export.folder import export
 from bench.images.draw import load_pipeline
@@ -49,29 +49,48 @@ def weights(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def everything(backbone: Backbone) -> dict[str, Tensor]:
-    """What the weights of all parts decide."""
+ROUNDING = 2.0**-15
+"""Of the largest value: fewer than ten layers add up to 32 terms, so fewer than 512 roundings of
+2^-24. Where a tensor lies in its file decides how it is aligned in memory, and that the order of a
+sum. Weights read in half precision would be off by 2^-11 each."""
+
+
+def everything(backbone: Backbone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the weights of the encoders decide, and the network's weights."""
     pixels = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
     condition = backbone.encode_prompts(["owl"])
     moments = backbone.encode_images(pixels)
     network = backbone.load_network()
     assert {p.dtype for p in network.parameters()} == {torch.float32}
-    return {**condition, **moments._asdict(), **network.state_dict()}
+    return {**condition, **moments._asdict()}, network.state_dict()
 
 
-def picture(folder: Path, name: str) -> Any:
+def different(one: Backbone, two: Backbone) -> set[str]:
+    """Weights that are not equal, and values that are further apart than rounding."""
+    (values, weights), (others, other_weights) = everything(one), everything(two)
+    assert (values.keys(), weights.keys()) == (others.keys(), other_weights.keys())
+    apart = {k for k, v in values.items() if (v - others[k]).abs().max() > ROUNDING * v.abs().max()}
+    return apart | {k for k, v in weights.items() if not torch.equal(v, other_weights[k])}
+
+
+def sampled(folder: Path, name: str) -> tuple[Any, dict[str, Tensor]]:
+    """A picture, and the weights of all parts that it was drawn by."""
     pipeline = load_pipeline(folder, None, SAMPLERS[name], name)
     assert pipeline.text_encoder.dtype == pipeline.vae.dtype == torch.float32
     generator = torch.Generator().manual_seed(0)
-    return np.asarray(pipeline("owl", num_inference_steps=2, generator=generator).images[0])
+    image = pipeline("owl", num_inference_steps=2, generator=generator).images[0]
+    parts = {k: v for k, v in pipeline.components.items() if isinstance(v, nn.Module)}
+    return np.asarray(image).astype(int), nn.ModuleDict(parts).state_dict()
 
 
 def expect_same(name: str, first: Path, second: Path) -> None:
-    """To the bit, in training and in sampling."""
-    one, two = (everything(BACKBONES.get(name)(folder)) for folder in (first, second))
-    assert one.keys() == two.keys()
-    assert [key for key in one if not torch.equal(one[key], two[key])] == []
-    np.testing.assert_array_equal(picture(first, name), picture(second, name))
+    """In training and in sampling: weights to the bit, and a pixel may round to the next level."""
+    make = BACKBONES.get(name)
+    assert different(make(first), make(second)) == set()
+    (image, weights), (other, others) = sampled(first, name), sampled(second, name)
+    assert np.abs(image - other).max() <= 1
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weight, others[key]) for key, weight in weights.items())
 
 
 def test_weights_in_half_precision_alone(name: str, publish: Publish, tmp_path: Path) -> None:
@@ -89,8 +108,8 @@ def test_the_whole_precision_is_read_where_it_is(
     shutil.copytree(half, both, dirs_exist_ok=True)
     expect_same(name, both, folders[name])
     (both / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    one, two = (everything(BACKBONES.get(name)(f)) for f in (both, folders[name]))
-    assert {key for key in one if not torch.equal(one[key], two[key])} == {"mean", "std"}
+    make = BACKBONES.get(name)
+    assert different(make(both), make(folders[name])) == {"mean", "std"}
 
 
 @pytest.mark.parametrize("options", [{}, {"variant": "fp16"}])

@@ -69,7 +69,6 @@ def make(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
     def run(backbone: str, network: Path | None = None, **settings: Any) -> Any:
         out = tmp_path_factory.mktemp("images")
-        torch.set_num_threads(1)
         write(backbone, folders[backbone], network, out, **settings)
         return {p: np.asarray(Image.open(out / image_name(p, 0))) for p in PROMPTS}
 

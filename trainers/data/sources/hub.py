@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import PurePosixPath
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
@@ -103,7 +105,7 @@ def stream(data: HubSet, files: str) -> list[Shard]:
 
     with _explained(str(data)):
         root = _patiently(pin)
-        listed = system.find(root, detail=True)
+        listed = _patiently(lambda: system.find(root, detail=True))
         # The pattern is looked up in what was listed: glob takes a fault for an absent file.
         found = [path for path in system.glob(f"{root}/{files}") if path in listed]
     if not found:
@@ -183,12 +185,11 @@ class _Ranges(io.RawIOBase):
 
 def _patiently(ask: Callable[[], T]) -> T:
     """What ``ask`` returns; it is called again after a while where its fault may pass."""
-    from httpx2 import HTTPError
-
+    http = _http()
     for wait in WAITS:
         try:
             return ask()
-        except HTTPError as error:
+        except http.HTTPError as error:
             if not _may_pass(error):
                 raise
         time.sleep(wait)
@@ -197,22 +198,27 @@ def _patiently(ask: Callable[[], T]) -> T:
 
 def _may_pass(error: BaseException) -> bool:
     """Whether another attempt may have an answer: no connection, or one of ``PASSING``."""
-    from httpx2 import HTTPStatusError, TransportError
     from huggingface_hub.errors import HfHubHTTPError
 
-    if isinstance(error, HfHubHTTPError | HTTPStatusError):
+    http = _http()
+    if isinstance(error, HfHubHTTPError | http.HTTPStatusError):
         return error.response.status_code in PASSING
-    return isinstance(error, TransportError)
+    return isinstance(error, http.TransportError)
+
+
+def _http() -> ModuleType:
+    """What huggingface_hub asks with, for its errors: httpx2, and httpx before release 2.0."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return import_module(HfHubHTTPError.__bases__[0].__module__)
 
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
     """Turn what the Hub's client raises into a UserError that says what to do about it."""
-    from httpx2 import HTTPError
-
     try:
         yield
-    except (HTTPError, OSError) as error:
+    except (_http().HTTPError, OSError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         if _may_pass(error):
             raise UserError(

@@ -33,17 +33,25 @@ def run_stages(stages: Sequence[Stage], store: Store, workers: int, display: Dis
     """
     graph = Graph(stages)
     running: dict[Future[None], Stage] = {}
-    with Workers(workers) as pool:
-        while not graph.settled:
-            while len(running) < workers and (stage := graph.begin()) is not None:
-                store.forget(stage.id)
-                running[pool.submit(_execute, stage, store)] = stage
-                display.begin(stage)
-            done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-            for identity, units in pool.messages():
-                display.advance(identity, units)
-            for future in done:
-                _settle(running.pop(future), future, graph, store, display)
+    try:
+        with Workers(workers) as pool:
+            while not graph.settled:
+                while len(running) < workers and (stage := graph.begin()) is not None:
+                    store.forget(stage.id)
+                    running[pool.submit(_execute, stage, store)] = stage
+                    display.begin(stage)
+                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                for identity, units in pool.messages():
+                    display.advance(identity, units)
+                for future in done:
+                    _settle(running[future], future, graph, store, display)
+                    del running[future]
+    except BrokenProcessPool as error:
+        during = " or ".join(stage.label for stage in running.values()) or "the first stage"
+        raise UserError(
+            f"a worker process died, perhaps for want of memory, during {during}: run the same "
+            "command again, if need be with fewer --workers"
+        ) from error
     return graph.outcome
 
 
@@ -52,10 +60,7 @@ def _settle(
 ) -> None:
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
-        raise UserError(
-            f"a worker process died, perhaps for want of memory, during {stage.label} or beside "
-            "it: run the same command again, if need be with fewer --workers"
-        ) from error
+        raise error
     if error is None:
         graph.finish(stage)
         display.end(stage, None)

@@ -40,7 +40,12 @@ class Workers:
     def submit(self, function: Callable[..., None], *arguments: Any) -> Future[None]:
         """Have a function of a module called in one of the processes."""
         with _uninterrupted():
-            return self._pool.submit(function, *arguments)
+            future = self._pool.submit(function, *arguments)
+            with self._pool._shutdown_lock:
+                # Its thread wakes before this call starts a process, and would never hear of the
+                # death of that one: until it looks again, it waits for those it knew.
+                self._pool._executor_manager_thread_wakeup.wakeup()
+            return future
 
     def messages(self) -> Iterator[Any]:
         """What has come from :func:`send` since the last call; the rest may be on its way."""

@@ -104,9 +104,11 @@ def test_an_error_ends_all_and_is_raised_here(here: ModuleType, tmp_path: Path) 
 
 
 def test_a_death_is_told_in_one_line(here: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"one of 2 processes died, .* fewer processes$") as caught:
-        spawn(2, here.die_or_wait, tmp_path)
-    assert "\n" not in str(caught.value)
+    """Of whichever process, however early: over and over, since it hangs on who is first."""
+    for _ in range(5):
+        with pytest.raises(UserError, match=r"one of 2 processes died, .* processes$") as caught:
+            spawn(2, here.die_or_wait, tmp_path)
+        assert "\n" not in str(caught.value)
 
 
 def test_workers_take_turns(here: ModuleType, tmp_path: Path) -> None:

@@ -124,14 +124,17 @@ class Worker:
             _end(self._process)
             raise RuntimeError(self._told(f"answered {line!r:.80}")) from None
         if "error" in answer:
-            raise UserError(self._told(f"could not score: {answer['error']}"))
+            raise UserError(
+                "the worker of the published packages could not score: "
+                f"{answer['error']}\n{answer['traceback']}"
+            )
         scores: list[float] = answer["scores"]
         return scores
 
     def _told(self, what: str) -> str:
-        if self._process.poll() is not None:
-            for reader in self._readers:
-                reader.join(timeout=5)
+        """What a worker that has ended did, with its last words."""
+        for reader in self._readers:
+            reader.join(timeout=5)
         lines = "\n".join(list(self._errors)) or "nothing"
         return f"the worker of the published packages {what}; its last words:\n{lines}"
 

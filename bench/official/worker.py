@@ -1,8 +1,8 @@
 """Scores with the published packages. Runs in their environment, on what that holds alone.
 
 Reads one JSON object a line, ``{"reward": name, "images": [paths], "prompts": [texts]}``, and
-answers each with one line, ``{"scores": [numbers]}`` or ``{"error": text}``. Whatever the packages
-print goes to standard error.
+answers each with one line, ``{"scores": [numbers]}`` or ``{"error": text, "traceback": text}``.
+Whatever the packages print goes to standard error.
 """
 
 import argparse
@@ -211,8 +211,8 @@ def serve(files: dict[str, str], device: str, answers: IO[str]) -> None:
                 scorers[name] = kind(name, files, device)
             answer = {"scores": scorers[name].score(request["images"], request["prompts"])}
         except Exception as error:  # told to the caller, who raises it
-            traceback.print_exc()
-            answer = {"error": f"{type(error).__name__}: {error}"}
+            why = f"{type(error).__name__}: {error}"
+            answer = {"error": why, "traceback": traceback.format_exc()}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

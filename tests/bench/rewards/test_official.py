@@ -38,8 +38,8 @@ for line in sys.stdin:
 REFUSES = """
 import json, sys
 for line in sys.stdin:
-    print("Traceback: the third layer", file=sys.stderr, flush=True)
-    print(json.dumps({"error": "ValueError: no such tensor"}), flush=True)
+    answer = {"error": "ValueError: no such tensor", "traceback": "in the third layer"}
+    print(json.dumps(answer), flush=True)
 """
 DIES = """
 import sys
@@ -118,7 +118,7 @@ def test_no_images_give_no_scores(imitate, weights):
     assert HPSv2Official(weights=weights).score([], []).shape == (0,)
 
 
-def test_what_the_package_refuses_is_told_with_its_last_words(imitate, weights):
+def test_what_the_package_refuses_is_told_with_its_traceback(imitate, weights):
     imitate(REFUSES)
     reward = HPSv2Official(weights=weights)
     with pytest.raises(UserError, match=r"(?s)no such tensor.*the third layer"):

@@ -129,7 +129,7 @@ def test_results_on_a_real_terminal(result_folder: Callable[..., Path], width: i
         "arm", "base", "DPO", "DPO+A", *["comparison", "DPO - base", "DPO+A - DPO"] * 2
     ]  # fmt: skip
     assert "…" not in shown
-    assert ("2 columns more in table.md" in lines) == (width == 80)
+    assert ("3 columns more in table.md" in lines) == (width == 80)
     assert "what helps is DPO - base: +" in " ".join(shown.split())
     assert f"In {folder}: table.md" in shown.replace("\n", "")
     assert "signature" not in shown and "truth|1" not in shown

@@ -87,6 +87,7 @@ CHANGES: dict[str, Any] = {
     "weights": {"name": "lora"},
     "ema": {"decay": 0.9},
     "precision": "bfloat16",
+    "matmul": "tf32",
     "channels_last": True,
     "compile": True,
     "steps": 11,

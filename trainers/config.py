@@ -129,6 +129,16 @@ class TrainConfig(BaseModel):
         """sha256 of the canonical JSON of every field that is part of the run's identity."""
         return sha256_text(canonical_json(self.model_dump(mode="json")))
 
+    def prefix_id(self) -> str:
+        """What decides the steps made so far, as hex: all of the run but how many there will be.
+
+        A schedule that falls towards the last step depends on their number, too.
+        """
+        dump = self.model_dump(mode="json")
+        if self.optimizer.schedule == "constant":
+            del dump["steps"]
+        return sha256_text(canonical_json(dump))
+
     def check_shardable(self) -> None:
         """Refuse what FSDP cannot do exactly.
 

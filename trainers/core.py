@@ -104,11 +104,18 @@ class Trainer:
             return self.policy
         return self.average
 
-    def run(self, folder: Path, on_step: OnStep | None = None, checkpoint_every: int = 50) -> None:
+    def run(
+        self,
+        folder: Path,
+        on_step: OnStep | None = None,
+        checkpoint_every: int = 50,
+        keep_checkpoint: bool = False,
+    ) -> None:
         """Train to the end, from the checkpoint in ``folder`` if there is one.
 
-        Leaves the network, the log of every step and a record of them in ``folder``. How often a
-        checkpoint is written changes nothing in the result.
+        That may be one of a run of other length whose steps so far are the same. Leaves the
+        network, the log of every step and a record of them in ``folder``, and the last checkpoint
+        if it is to be kept. How often one is written changes nothing in the result.
         """
         self._resume(folder)
         main, log_file = self.processes.main, folder / METRICS
@@ -123,9 +130,9 @@ class Trainer:
                     log.sync()
                     self._save(folder)
             log.sync()
-        self._save_result(folder)
+        self._save_result(folder, keep_checkpoint)
 
-    def _save_result(self, folder: Path) -> None:
+    def _save_result(self, folder: Path, keep_checkpoint: bool) -> None:
         """Write what was trained; processes whose weights are needed for it take part."""
         result: nn.Module | None = self.result
         if self.processes.sharding:
@@ -133,7 +140,8 @@ class Trainer:
         if self.processes.main and result is not None:
             self.config.weights.save(result, self.backbone, folder)
             write_record(folder, self.config)
-            (folder / CHECKPOINT).unlink(missing_ok=True)
+            if not keep_checkpoint:
+                (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def advance(self) -> StepMetrics:
         """Make one optimiser step."""
@@ -252,7 +260,7 @@ class Trainer:
     def _save(self, folder: Path) -> None:
         state = {
             "step": self.step,
-            "run_id": self.config.run_id(),
+            "prefix_id": self.config.prefix_id(),
             "reference": self.reference.state(),
             "scaler": self.scaler.state_dict(),
         }
@@ -264,7 +272,8 @@ class Trainer:
         if not path.exists():
             return
         state = checkpoint.read_state(path)
-        if state["run_id"] != self.config.run_id():
+        same = state.get("prefix_id") == self.config.prefix_id()
+        if not same or state["step"] > self.config.steps:
             raise UserError(
                 f"{path} belongs to another run: train into an empty folder, or delete it"
             )

@@ -65,7 +65,8 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
                 highlight=False,
             )
 
-    train(stage.config, stage.base, stage.encode.stored(store), spec.training, out, show)
+    training = spec.training.model_copy(update={"keep_checkpoint": False})
+    train(stage.config, stage.base, stage.encode.stored(store), training, out, show)
     console.print(f"{run} is in {out}", highlight=False, soft_wrap=True)
 
 

@@ -82,6 +82,8 @@ class Training(BaseModel):
     """Processes that share the batches of a run."""
     checkpoint_every: int = Field(50, ge=1)
     """Optimiser steps between two checkpoints: what an interruption may cost."""
+    keep_checkpoint: bool = True
+    """Whether a store keeps the last one, from which a run of more steps goes on."""
 
 
 class Scoring(BaseModel):

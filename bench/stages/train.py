@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from bench.spec.model import Cost, Training
 from bench.stages.base import Report, Stage
 from bench.stages.encode import EncodeStage, StoredPairs, open_pairs
+from bench.stages.prefix import keep_end, take_up
 from bench.stages.store import Store
 from bench.terminal import silence_libraries
 from trainers.backbones import BACKBONES
@@ -14,7 +15,7 @@ from trainers.config import TrainConfig
 from trainers.core import OnStep, Trainer
 from trainers.machine.processes import joined, launched
 from trainers.machine.spawn import send, spawn
-from trainers.record import is_finished
+from trainers.record import CHECKPOINT, is_finished
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,11 @@ class TrainStage(Stage):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
         pairs = self.encode.stored(store)
+        pool = store.pool(self.kind)
+        take_up(pool, self.config, folder)
         train(self.config, self.base, pairs, self.training, folder, lambda step, _: report(step))
+        if (folder / CHECKPOINT).exists():
+            keep_end(pool, self.config, folder)
 
 
 def train(
@@ -70,7 +75,7 @@ def train(
         config: The run.
         base: Folder of the pretrained model.
         pairs: What it learns from, encoded.
-        training: Device, processes, checkpoints.
+        training: Device, processes, checkpoints; one that is to be kept stays in ``folder``.
         folder: Where network, log and checkpoints go.
         on_step: Called after every step; of several processes, with what the first one saw.
 
@@ -89,7 +94,7 @@ def train(
         backbone = BACKBONES.get(config.backbone)(base, processes.device)
         data = open_pairs(pairs, backbone, config.data)
         trainer = Trainer(config, backbone, data, processes)
-        trainer.run(folder, on_step, training.checkpoint_every)
+        trainer.run(folder, on_step, training.checkpoint_every, training.keep_checkpoint)
 
 
 def _train_in_group(*run: *tuple[TrainConfig, Path, StoredPairs, Training, Path]) -> None:

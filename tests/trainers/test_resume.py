@@ -194,6 +194,34 @@ def test_a_line_cut_short_by_a_crash_is_written_again(
     assert files(tmp_path) == whole["frozen"]
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_run_of_other_length_goes_on_only_where_it_is_the_same_so_far(
+    schedule: str,
+    configure: Configure,
+    backbone: StableDiffusion,
+    latents: Pairs,
+    tmp_path: Path,
+) -> None:
+    def trainer(steps: int) -> Trainer:
+        optimizer = {"lr": 1e-3, "schedule": schedule}
+        return Trainer(configure(steps=steps, optimizer=optimizer), backbone, latents)
+
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    trainer(5).run(whole)
+    with pytest.raises(Interrupted):
+        trainer(4).run(cut, on_step=stop_at(4), checkpoint_every=3)
+    shorter = tmp_path / "shorter"
+    shutil.copytree(cut, shorter)
+    with pytest.raises(UserError, match="belongs to another run"):
+        trainer(2).run(shorter)
+    if schedule == "constant":
+        trainer(5).run(cut)
+        assert files(cut) == files(whole)
+    else:
+        with pytest.raises(UserError, match="belongs to another run"):
+            trainer(5).run(cut)
+
+
 def test_a_log_that_lost_steps_is_refused(start: Start, tmp_path: Path) -> None:
     """Steps before the checkpoint cannot be made again: better no log than one with a hole."""
     with pytest.raises(Interrupted):
@@ -219,9 +247,9 @@ def stopped(start: Start, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         ("gated", "frozen", {}),
         ("frozen", "gated", {}),
         ("frozen", "frozen", {"seed": 8}),
-        ("frozen", "frozen", {"steps": 7}),
+        ("frozen", "frozen", {"optimizer": {"lr": 0.03, "schedule": "linear"}}),
     ],
-    ids=["reference left over", "reference missing", "other seed", "longer"],
+    ids=["reference left over", "reference missing", "other seed", "other schedule"],
 )
 def test_a_checkpoint_of_another_run_is_refused(
     configure: Configure,

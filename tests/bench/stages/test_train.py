@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,68 @@ def test_a_stopped_run_goes_on_exactly_in_every_process(
     assert resumed == list(range(resumed[0], long["steps"] + 1))
     assert resumed[0] in range(3, long["steps"], 2)
     assert files(tmp_path) == run(2, **long)
+
+
+def learned(stage: TrainStage, store: Store) -> tuple[Files, list[int]]:
+    """What a stage of a store leaves, and the steps that it made."""
+    made: list[int] = []
+    stage.encode.execute(store, lambda images: None)
+    stage.execute(store, made.append)
+    hidden = {"status.json"}
+    found = files(stage.output(store))
+    return {k: v for k, v in found.items() if k not in hidden and k[0] != "."}, made
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_more_steps_go_on_from_fewer(processes: int, make: Make, tmp_path: Path) -> None:
+    """To the bytes of a run that began at 0; from the longest there is, and never from a longer."""
+    undisturbed, made = learned(make(processes, steps=7), Store(tmp_path / "other"))
+    assert made == [1, 2, 3, 4, 5, 6, 7]
+    store = Store(tmp_path / "store")
+    for steps, expected in ((3, [1, 2, 3]), (5, [4, 5]), (4, [4]), (7, [6, 7])):
+        found, made = learned(make(processes, steps=steps), store)
+        assert made == expected
+        assert CHECKPOINT not in found
+    assert found == undisturbed
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": {"lr": 1e-4, "schedule": "linear"}},
+        {"optimizer": {"lr": 1e-4, "schedule": "cosine"}},
+    ],
+)
+def test_a_schedule_that_falls_to_the_end_begins_at_0(
+    changes: dict[str, Any], make: Make, tmp_path: Path
+) -> None:
+    for steps in (2, 3):
+        _, made = learned(make(1, steps=steps, **changes), Store(tmp_path))
+        assert made == list(range(1, steps + 1))
+
+
+def test_another_setting_begins_at_0(make: Make, tmp_path: Path) -> None:
+    learned(make(1, steps=2), Store(tmp_path))
+    _, made = learned(make(1, steps=3, objective={"name": "dpo", "beta": 6}), Store(tmp_path))
+    assert made == [1, 2, 3]
+
+
+def test_a_beginning_that_was_changed_is_told(make: Make, tmp_path: Path) -> None:
+    learned(make(1, steps=2), Store(tmp_path))
+    (log,) = (tmp_path / "pool" / "train").rglob(METRICS)
+    log.write_text("{}\n")
+    with pytest.raises(UserError, match=r"was changed or lost: delete that folder \(rm -r "):
+        learned(make(1, steps=3), Store(tmp_path))
+    shutil.rmtree(log.parent)
+    assert learned(make(1, steps=3), Store(tmp_path))[1] == [1, 2, 3]
+
+
+def test_the_disk_can_be_spared(make: Make, tmp_path: Path) -> None:
+    stage = make(1, steps=2)
+    spared = stage.training.model_copy(update={"keep_checkpoint": False})
+    learned(replace(stage, training=spared), Store(tmp_path))
+    assert not list(tmp_path.rglob(CHECKPOINT))
+    assert not (tmp_path / "pool").exists()
 
 
 def launch(folder: Path, config: Mapping[str, Any], spec: Mapping[str, Any]) -> Files:

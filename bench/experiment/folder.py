@@ -55,7 +55,8 @@ def _shown(folder: Path, experiment: Experiment) -> bool:
     here = make_protocol(experiment)
     try:
         there = read_protocol(folder)
-        scored = pq.read_table(folder / SCORES, columns=["run_id"])["run_id"].to_pylist()
+        with (folder / SCORES).open("rb") as stream:
+            scored = pq.read_table(stream, columns=["run_id"])["run_id"].to_pylist()
     except (UserError, ValueError, OSError):
         return False
     runs = {config.run_id() for arm in experiment.matrix.arms for config in arm.configs.values()}

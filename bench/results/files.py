@@ -84,7 +84,8 @@ def read_scores(folder: Path) -> tuple[pd.DataFrame, Protocol]:
     _present(folder / SCORES)
     protocol = read_protocol(folder)
     try:
-        scores: pd.DataFrame = pq.read_table(folder / SCORES, columns=[*COLUMNS]).to_pandas()
+        with (folder / SCORES).open("rb") as stream:  # Opened once: it may be replaced meanwhile.
+            scores: pd.DataFrame = pq.read_table(stream, columns=[*COLUMNS]).to_pandas()
     except ValueError as error:
         raise _damaged(folder / SCORES, "not a table of scores") from error
     _verify(folder / SCORES, scores, protocol)

@@ -229,8 +229,12 @@ def _read(path: Path) -> pa.Table:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    """Nothing that was changed on the disk passes for a score."""
-    return pq.read_table(path, page_checksum_verification=True)
+    """Nothing that was changed on the disk passes for a score.
+
+    A path would be opened more than once, and another process may replace the file meanwhile.
+    """
+    with path.open("rb") as stream:
+        return pq.read_table(stream, page_checksum_verification=True)
 
 
 def _read_csv(path: Path) -> pa.Table:

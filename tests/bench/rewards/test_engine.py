@@ -2,12 +2,14 @@
 
 import csv
 import io
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,11 +20,11 @@ import bench.rewards.engine
 from bench.images.folder import image_name, write_index
 from bench.images.read import Item, read_items
 from bench.rewards.base import Card, Reward, Scores
-from bench.rewards.engine import CHUNK, describe, make_reward, run, score_items
+from bench.rewards.engine import CHUNK, SCHEMA, describe, make_reward, run, score_items
 from bench.rewards.kit.shared import Shared
 from bench.spec.model import Scoring
 from trainers.errors import UserError
-from trainers.files import sha256_file
+from trainers.files import sha256_file, write_atomically
 
 
 def card(name: str, **changes: Any) -> Card:
@@ -323,3 +325,39 @@ def test_how_float32_is_multiplied_is_part_of_a_signature_and_said_to_torch() ->
         run(reward, [picture], ["a red circle"])
         assert torch.backends.cudnn.allow_tf32 is allowed
         assert torch.backends.cuda.matmul.allow_tf32 is allowed
+
+
+def test_scores_that_another_replaces_are_read_whole(tmp_path: Path) -> None:
+    """Those of before or of after, and never the end of one with the middle of another."""
+    path, ended = tmp_path / "pool.parquet", threading.Event()
+    sizes = (5, 3000)
+    tables = [
+        pa.table(
+            {
+                "prompt": [str(i % 7) for i in range(n)],
+                "k": range(n),
+                "image_sha256": [str(i) for i in range(n)],
+                "reward": ["red"] * n,
+                "signature": ["red|1"] * n,
+                "score": [i / 8 for i in range(n)],
+                "file": [f"{i}.png" for i in range(n)],
+            },
+            schema=SCHEMA,
+        )
+        for n in sizes
+    ]
+
+    def replace_it() -> None:
+        while not ended.is_set():
+            for table in tables:
+                write_atomically(path, lambda part, t=table: pq.write_table(t, part))
+
+    pq.write_table(tables[0], path)
+    writer = threading.Thread(target=replace_it)
+    writer.start()
+    try:
+        found = {len(bench.rewards.engine._read(path)) for _ in range(300)}
+    finally:
+        ended.set()
+        writer.join()
+    assert found <= set(sizes)

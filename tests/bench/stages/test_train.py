@@ -52,7 +52,8 @@ def train_stage(
     stage: TrainStage, folder: Path, store: Store, on_step: Callable[[int, StepMetrics], None]
 ) -> None:
     """As ``bench train`` does, into a folder outside of the store."""
-    train(stage.config, stage.base, stage.encode.stored(store), stage.training, folder, on_step)
+    training = stage.training.model_copy(update={"keep_checkpoint": False})
+    train(stage.config, stage.base, stage.encode.stored(store), training, folder, on_step)
 
 
 def stop_at(last: int) -> Callable[[int, StepMetrics], None]:

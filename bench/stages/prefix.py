@@ -11,7 +11,7 @@ from pathlib import Path
 from trainers.config import TrainConfig
 from trainers.errors import UserError
 from trainers.files import as_json, sha256_file, write_atomically, write_text
-from trainers.record import CHECKPOINT, METRICS
+from trainers.record import CHECKPOINT, METRICS, RECORD
 
 KEPT = "kept.json"
 FILES = (METRICS, CHECKPOINT)
@@ -34,7 +34,7 @@ def take_up(pool: Path, config: TrainConfig, folder: Path) -> None:
     Raises:
         UserError: If that was changed since; the message says the mend.
     """
-    if (folder / CHECKPOINT).exists():
+    if (folder / CHECKPOINT).exists() or (folder / RECORD).exists():
         return
     ends = {int(path.parent.name): path.parent for path in _prefix(pool, config).glob(f"*/{KEPT}")}
     shorter = [steps for steps in ends if steps < config.steps]

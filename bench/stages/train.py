@@ -51,7 +51,9 @@ class TrainStage(Stage):
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
         pairs = self.encode.stored(store)
-        pool = store.pool(self.kind)
+        encoded = self.encode.done(store)
+        assert encoded is not None, "pairs are encoded before they are trained on"
+        pool = store.pool(self.kind) / encoded.digest[:16]  # Made anew, it may round otherwise.
         take_up(pool, self.config, folder)
         train(self.config, self.base, pairs, self.training, folder, lambda step, _: report(step))
         if (folder / CHECKPOINT).exists():

@@ -221,6 +221,24 @@ def test_a_schedule_that_falls_to_the_end_begins_at_0(
         assert made == list(range(1, steps + 1))
 
 
+def test_a_kill_before_the_record_of_the_store_loses_nothing(make: Make, tmp_path: Path) -> None:
+    """The run is whole then, and the end of a shorter one must not be laid over it."""
+    store = Store(tmp_path)
+    learned(make(1, steps=2), store)
+    stage = make(1, steps=3)
+    found, _ = learned(stage, store)
+    (stage.output(store) / "status.json").unlink()
+    assert learned(stage, Store(tmp_path)) == (found, [])
+
+
+def test_pairs_that_were_encoded_otherwise_begin_at_0(make: Make, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    learned(make(1, steps=2), store)
+    (kept,) = (tmp_path / "pool" / "train").iterdir()
+    kept.rename(kept.with_name("0" * 16))  # As if from another encoding of the same pairs.
+    assert learned(make(1, steps=3), store)[1] == [1, 2, 3]
+
+
 def test_another_setting_begins_at_0(make: Make, tmp_path: Path) -> None:
     learned(make(1, steps=2), Store(tmp_path))
     _, made = learned(make(1, steps=3, objective={"name": "dpo", "beta": 6}), Store(tmp_path))

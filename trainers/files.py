@@ -53,16 +53,6 @@ def locked(lock: Path) -> Iterator[None]:
         yield
 
 
-def inside(folder: Path, name: str) -> Path | None:
-    """The path of a file of ``folder``, be it there or not; None if ``name`` leads out of it.
-
-    Names are data: they must not lead anywhere else, be it by ``..``, as absolute paths or through
-    symbolic links.
-    """
-    path = folder / name
-    return path if path.resolve().is_relative_to(folder.resolve()) else None
-
-
 def canonical_json(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, no NaN.
 

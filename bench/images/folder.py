@@ -9,7 +9,8 @@ from typing import Any
 from PIL import Image
 
 from trainers.errors import UserError
-from trainers.files import inside, locked, sha256_file, write_atomically, write_text
+from trainers.files import locked, sha256_file, write_atomically, write_text
+from trainers.input.paths import inside
 from trainers.seeds import derive
 
 INDEX = "images.jsonl"

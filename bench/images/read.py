@@ -14,7 +14,8 @@ from bench.images.folder import INDEX, SCORES, read_index
 from bench.spec.prompt_files import COLUMNS, column_of, read_table
 from trainers.data.sources.shards import LocalShard, Shards, as_bytes
 from trainers.errors import UserError
-from trainers.files import inside, sha256_file
+from trainers.files import sha256_file
+from trainers.input.paths import inside
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tiff")
 IMAGE_COLUMNS = ("image", "jpg", "png")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainers.data.hashes import remembered_sha256
 from trainers.errors import UserError
-from trainers.files import inside
+from trainers.input.paths import inside
 from trainers.registry import Settings
 
 Labels = NDArray[np.float64]

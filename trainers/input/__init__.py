@@ -1,0 +1,1 @@
+"""What comes from outside is opened here, in one way each: paths, text, images, tensors."""

@@ -164,9 +164,9 @@ def locked(lock: Path) -> Iterator[None]:
         _wait(handle, lock)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with suppress(OSError):  # A full disk can be locked, too.
-            os.truncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {node()} since {now}\n".encode(), 0)
         yield
+        os.truncate(handle, 0)
     finally:
         os.close(handle)
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from trainers.files import clear, sha256_file, tell, write_atomically, writing
+from trainers.files import clear, sha256_file, sha256_text, tell, write_atomically, writing
 from trainers.input.paths import is_regular
 
 _LINE = re.compile(rb"^([0-9a-f]{64})  ([^\n]+)$", re.MULTILINE)
@@ -65,6 +65,8 @@ class Seals:
         return _LINE.findall(self.path.read_bytes()) if is_regular(self.path) else []
 
     def _add(self, digest: str, name: str) -> None:
+        if (digest.encode(), os.fsencode(name)) in self._known:
+            return
         if not is_regular(self.path):
             clear(self.path)
         with self.path.open("ab+") as stream:
@@ -78,6 +80,17 @@ class Seals:
 
 def _ends_a_line(handle: int) -> bool:
     return os.pread(handle, 1, os.fstat(handle).st_size - 1) == b"\n"
+
+
+def seal_line(text: str) -> bytes:
+    """A line of a file that only grows, sealed: 16 hex digits of its sha256, and the text."""
+    return f"{sha256_text(text)[:16]} {text}\n".encode()
+
+
+def open_line(line: bytes) -> str | None:
+    """The text of a sealed line; None if it is not as it was written."""
+    seal, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
+    return text if seal == sha256_text(text)[:16] else None
 
 
 def write_sealed(path: Path, write: Callable[[Path], object]) -> None:

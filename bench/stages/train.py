@@ -25,6 +25,7 @@ class TrainStage(Stage):
 
     kind: ClassVar[str] = "train"
     order: ClassVar[int] = 1
+    resumes: ClassVar[bool] = True
     config: TrainConfig
     base: Path
     encode: EncodeStage

@@ -23,7 +23,8 @@ from trainers.files import sha256_file, tree_hashes, write_text
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
-from trainers.record import is_finished
+from trainers.record import CHECKPOINT, is_finished
+from trainers.sealed import drop
 
 
 def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console: Console) -> None:
@@ -48,6 +49,7 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
     stage = runs.train(arms[arm], seed)
     run = f"run {stage.config.run_id()[:16]}"
     if is_finished(out, stage.config):
+        drop(out / CHECKPOINT)
         console.print(f"{run} is in {out} already: nothing to do", highlight=False, soft_wrap=True)
         return
     check_devices(spec)

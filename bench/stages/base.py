@@ -29,6 +29,8 @@ class Stage(ABC):
     """Place of the kind in the pipeline: of stages that are ready, those of a lower one begin."""
     logged: ClassVar[bool] = True
     """Whether a plain log has a line for each stage; the others are only counted."""
+    resumes: ClassVar[bool] = False
+    """Whether it takes up, verified, what an interrupted attempt left in its folder."""
     label: str
     """What people are told; no part of the identity."""
 
@@ -47,7 +49,7 @@ class Stage(ABC):
 
     @abstractmethod
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        """Fill ``folder``; what an interrupted attempt left there is taken up or written over."""
+        """Fill ``folder``, which is empty but for what is to be taken up."""
 
     @property
     def needs(self) -> tuple["Stage", ...]:
@@ -93,7 +95,7 @@ class Stage(ABC):
             source = stage.done(store)
             assert source is not None, f"{stage.label} must run before {self.label}"
             inputs[stage.id] = source.digest
-        store.claim(self.kind, self.id, inputs)
+        store.claim(self.kind, self.id, inputs, self.resumes)
         began = time.monotonic()
         self.run(folder, store, report)
         return store.record(self.kind, self.id, inputs, time.monotonic() - began)

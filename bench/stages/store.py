@@ -14,7 +14,6 @@ Pieces of artefacts that others are made of, too, lie in <root>/pool, by what de
 import contextlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,15 @@ from typing import Any
 
 from trainers import files
 from trainers.errors import UserError
-from trainers.files import canonical_json, sha256_file, sha256_text, tree_hashes, write_text
+from trainers.files import (
+    canonical_json,
+    clear,
+    sha256_file,
+    sha256_text,
+    tree_hashes,
+    write_text,
+)
+from trainers.input.paths import is_regular
 
 STATUS = "status.json"
 LOCK = ".lock"
@@ -101,23 +108,20 @@ class Store:
         """Look at an artefact anew when it is asked for next: it is being made again."""
         self._verified.pop(identity, None)
 
-    def claim(self, kind: str, identity: str, inputs: dict[str, str]) -> None:
+    def claim(self, kind: str, identity: str, inputs: dict[str, str], resume: bool = False) -> None:
         """Make an artefact's folder ready for a run on ``inputs``; hold its lock.
 
-        What an interrupted run on the same inputs left stays, to be taken up; what was made from
-        others is cleared away.
+        What an interrupted run on the same inputs left stays if that is to be taken up; what is
+        there otherwise is cleared away.
         """
         self.forget(identity)
         folder = self.folder(kind, identity)
         mark, text = folder / INPUTS, canonical_json(inputs)
-        if mark.is_file() and mark.read_text() == text:
+        if resume and is_regular(mark) and mark.read_bytes() == text.encode():
             return
-        (folder / STATUS).unlink(missing_ok=True)
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
+        for path in sorted(folder.iterdir(), key=lambda path: path.name != STATUS):
+            if path.name != LOCK:
+                clear(path)
         write_text(mark, text)
 
     def record(self, kind: str, identity: str, inputs: dict[str, str], seconds: float) -> Status:

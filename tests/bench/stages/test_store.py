@@ -49,6 +49,7 @@ class Copy(Stage):
 
     kind: ClassVar[str] = "copy"
     order: ClassVar[int] = 1
+    resumes: ClassVar[bool] = True
     source: Source
     fail: bool = False
 

@@ -184,7 +184,9 @@ def export(
     """Write a trained model as a whole diffusers folder."""
     from bench.assets import model_folder
     from bench.export.folder import export as write
+    from bench.terminal import silence_libraries
 
+    silence_libraries()
     trained = write(model_folder(base), network, out)
-    typer.echo(f"{out}: {base} with its {' and '.join(trained)} from {network}")
+    typer.echo(f"{out}: {base} with its {trained} from {network}")
     return 0

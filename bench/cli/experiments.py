@@ -103,8 +103,9 @@ def plan(
 
     silence_libraries()
     loaded = load_spec(spec, changes=parse_changes(change))
-    rates = measure_rates(loaded) if measure else None
-    print_budget(loaded, budget(loaded, devices, rates), as_json)
+    with loaded.named():
+        told = budget(loaded, devices, measure_rates(loaded) if measure else None)
+    print_budget(loaded, told, as_json)
     return 0
 
 

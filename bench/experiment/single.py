@@ -20,6 +20,7 @@ from trainers.config import TrainConfig
 from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
 from trainers.files import sha256_file, tree_hashes, write_text
+from trainers.input.checked import listed, shown
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
@@ -42,11 +43,14 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
         UserError: If the spec has no such arm, or ``out`` holds another run.
     """
     console.quiet = not is_main()
-    runs = Runs(spec)
-    arms = {known.name: known for known in runs.matrix.arms}
-    if arm not in arms:
-        raise UserError(f"spec {spec.name!r} has no arm {arm!r}: expected one of {', '.join(arms)}")
-    stage = runs.train(arms[arm], seed)
+    with spec.named():
+        runs = Runs(spec)
+        arms = {known.name: known for known in runs.matrix.arms}
+        if arm not in arms:
+            raise UserError(
+                f"spec {spec.name!r} has no arm {shown(arm)}: expected one of {listed(arms)}"
+            )
+        stage = runs.train(arms[arm], seed)
     run = f"run {stage.config.run_id()[:16]}"
     if is_finished(out, stage.config):
         drop(out / CHECKPOINT)

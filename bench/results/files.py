@@ -14,14 +14,13 @@ from typing import Any, TypeVar
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from bench.results.analysis import Results, analyse
 from bench.results.manifest import Manifest
 from bench.results.protocol import Protocol, Record
 from trainers.errors import UserError
 from trainers.files import as_json, write_atomically, write_text
-from trainers.registry import explain
+from trainers.input.checked import check
 
 SCORES = "scores.parquet"
 PROTOCOL = "protocol.json"
@@ -111,9 +110,9 @@ def _read(path: Path, kind: type[R]) -> R:
     if schema != SCHEMA:
         raise _other_schema(path, schema)
     try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise _damaged(path, explain(error)) from error
+        return check(kind, data)
+    except UserError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _verify(path: Path, scores: pd.DataFrame, protocol: Protocol) -> None:

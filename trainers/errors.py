@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """A mistake in the input. The command line prints the message alone, on one line."""
+
+
+class NotFinite(UserError, FloatingPointError):
+    """A run that cannot go on, since what it computes is no number any more."""

@@ -8,6 +8,7 @@ from rich.console import Console
 from bench.experiment.collect import collect, make_manifest, make_protocol
 from bench.experiment.devices import check_devices, devices
 from bench.experiment.folder import check_folder, up_to_date
+from bench.experiment.models import check_model
 from bench.experiment.prepare import Experiment
 from bench.launch.graph import Outcome
 from bench.launch.local import run_stages
@@ -58,6 +59,7 @@ def ablate(
     outcome = Outcome()
     if todo:
         check_devices(experiment.spec)
+        check_model(experiment.spec, todo)
         with display(console, todo, experiment.spec.cost, workers) as shown:
             outcome = run_stages(todo, store, workers, shown)
     return _write(experiment, out, store, anew=bool(todo)), outcome

@@ -57,6 +57,8 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
         console.print(f"{run} is in {out} already: nothing to do", highlight=False, soft_wrap=True)
         return
     check_devices(spec)
+    if is_main():
+        BACKBONES.get(spec.backbone)(stage.base).check("float32", stage.encode.settings.precision)
     stage.encode.execute(store, lambda images: None)
 
     processes = spec.training.processes if launched() == 1 else launched()

@@ -44,7 +44,8 @@ class Generate(Checked):
     EXECUTION: ClassVar[frozenset[str]] = frozenset({"batch_size", "device"})
     sampler: str = "ddim"
     """One of ``bench.images.samplers`` that fits the backbone."""
-    steps: int = Field(50, ge=1, le=10_000)
+    steps: int = Field(50, ge=1, le=1000)
+    """Not more than the timesteps that the model was trained with."""
     guidance: float = Field(7.5, ge=0, le=1000)
     eta: float = Field(0.0, ge=0, le=1)
     """Share of fresh noise in each step, for a sampler that takes it."""

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from bench.results.analysis import Results, analyse
 from bench.results.manifest import Manifest
@@ -25,15 +24,14 @@ from bench.results.protocol import Protocol, Record
 from trainers.errors import UserError
 from trainers.files import (
     as_json,
-    canonical_json,
     sha256_file,
-    sha256_text,
     write_atomically,
     write_text,
 )
+from trainers.input.checked import check
 from trainers.input.paths import is_regular, read_bytes
 from trainers.input.text import read_json
-from trainers.registry import explain
+from trainers.sealed import open_record, seal_record
 
 SCORES = "scores.parquet"
 PROTOCOL = "protocol.json"
@@ -69,11 +67,7 @@ def write_results(
 
 def _write(path: Path, record: Record, more: dict[str, str] | None = None) -> None:
     said = {**(more or {}), **record.model_dump(mode="json")}
-    write_text(path, as_json({"schema": SCHEMA, "sha256": _sha256(said), **said}))
-
-
-def _sha256(said: dict[str, Any]) -> str:
-    return sha256_text(canonical_json(said))
+    write_text(path, as_json({"schema": SCHEMA, **seal_record(said)}))
 
 
 def seal(folder: Path) -> None:
@@ -176,13 +170,15 @@ def _read(path: Path, kind: type[R], schema: int = SCHEMA) -> tuple[R, str | Non
     data = _open(path)
     if (found := data.pop("schema")) != schema or type(found) is not int:
         raise _other_schema(path, found)
-    if schema != UNSEALED and data.pop("sha256", None) != _sha256(data):
-        raise _damaged(path, "its sha256 is not that of what it says")
+    if schema != UNSEALED:
+        if (said := open_record(data)) is None:
+            raise _damaged(path, "its sha256 is not that of what it says")
+        data = said
     sha256 = data.pop(SCORES_SHA256, None)
     try:
-        return kind.model_validate(data), sha256
-    except ValidationError as error:
-        raise _damaged(path, explain(error)) from error
+        return check(kind, data), sha256
+    except UserError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _verify(path: Path, scores: pd.DataFrame, protocol: Protocol) -> None:

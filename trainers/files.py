@@ -141,6 +141,18 @@ def clear(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def make_writable(folder: Path) -> None:
+    """Make a folder if need be, and see before any work that it can be written to.
+
+    Raises:
+        UserError: If it cannot; the message says why, and what helps.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b"?")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text atomically, as UTF-8 with Unix line ends."""
     write_atomically(path, lambda part: part.write_bytes(text.encode()))

@@ -8,12 +8,23 @@ there has its line. One that is unlike all of its lines was damaged, exchanged o
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from trainers.files import clear, sha256_file, sha256_text, tell, write_atomically, writing
+from trainers.files import (
+    canonical_json,
+    clear,
+    sha256_file,
+    sha256_text,
+    tell,
+    write_atomically,
+    writing,
+)
 from trainers.input.paths import is_regular
 
+SEALS = ".sha256"
+"""Seals of all files of a folder, where there are many."""
 _LINE = re.compile(rb"^([0-9a-f]{64})  ([^\n]+)$", re.MULTILINE)
 
 
@@ -91,6 +102,17 @@ def open_line(line: bytes) -> str | None:
     """The text of a sealed line; None if it is not as it was written."""
     seal, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
     return text if seal == sha256_text(text)[:16] else None
+
+
+def seal_record(said: Mapping[str, Any]) -> dict[str, Any]:
+    """A record for a JSON file, with the sha256 of what else it says."""
+    return {"sha256": sha256_text(canonical_json(said)), **said}
+
+
+def open_record(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a sealed record says; None if it is not as it was written."""
+    said = {key: value for key, value in record.items() if key != "sha256"}
+    return said if record == seal_record(said) else None
 
 
 def write_sealed(path: Path, write: Callable[[Path], object]) -> None:

@@ -11,6 +11,8 @@ from bench.stages.store import Store
 from trainers.differences import differences
 from trainers.errors import UserError
 
+STORE = "store"
+"""Folder beside the results, of all that was made for them."""
 EXECUTION: dict[str, Any] = {
     **dict.fromkeys(("encoding", "training", "cost", "quick"), True),
     "scoring": {"device", "batch_size"},
@@ -20,11 +22,16 @@ EXECUTION: dict[str, Any] = {
 
 
 def check_folder(folder: Path, experiment: Experiment) -> None:
-    """Refuse a folder with the results of another spec, or of who knows which.
+    """Refuse a folder with the results of another spec, or of who knows which, or the store's.
 
     Raises:
         UserError: Saying what differs, and both ways out.
     """
+    if folder.name == STORE:
+        raise UserError(
+            f"{folder} is where the store lies, and would be that of the results, too: give the "
+            "spec another name (--set name=...)"
+        )
     if not (folder / SCORES).exists():
         return
     if why := _other(folder, experiment):

@@ -19,7 +19,7 @@ from trainers.backbones.base import ADAPTER_FILE
 from trainers.config import TrainConfig
 from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
-from trainers.files import sha256_file, tree_hashes, write_text
+from trainers.files import make_writable, sha256_file, tree_hashes, write_text
 from trainers.input.checked import listed, shown
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
@@ -57,6 +57,7 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
         console.print(f"{run} is in {out} already: nothing to do", highlight=False, soft_wrap=True)
         return
     check_devices(spec)
+    make_writable(out)
     if is_main():
         BACKBONES.get(spec.backbone)(stage.base).check("float32", stage.encode.settings.precision)
     stage.encode.execute(store, lambda images: None)
@@ -121,6 +122,7 @@ def generate_images(
     # A mark alone may be left of an attempt that came to nothing.
     if mark.is_file() and mark.read_text() != identity and any(out.glob("*.png")):
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
+    make_writable(out)
     write_text(mark, identity)
     total = len(texts) * settings.images_per_prompt
     write_images(

@@ -19,8 +19,6 @@ INDEX = "images.jsonl"
 SCORES = "scores.parquet"
 """Where the scores of a folder's images are kept beside them."""
 LOCK = ".lock"
-SEALS = ".sha256"
-"""Seals of the images, which no index has until all of a set are there."""
 Key = tuple[str, int]
 """What tells the images of a set apart, and what the noise of an image depends on beside the seed:
 a text, usually the prompt, and a number."""

@@ -24,15 +24,14 @@ from bench.results.protocol import Protocol, Record
 from trainers.errors import UserError
 from trainers.files import (
     as_json,
-    canonical_json,
     sha256_file,
-    sha256_text,
     write_atomically,
     write_text,
 )
 from trainers.input.checked import check
 from trainers.input.paths import is_regular, read_bytes
 from trainers.input.text import read_json
+from trainers.sealed import open_record, seal_record
 
 SCORES = "scores.parquet"
 PROTOCOL = "protocol.json"
@@ -68,11 +67,7 @@ def write_results(
 
 def _write(path: Path, record: Record, more: dict[str, str] | None = None) -> None:
     said = {**(more or {}), **record.model_dump(mode="json")}
-    write_text(path, as_json({"schema": SCHEMA, "sha256": _sha256(said), **said}))
-
-
-def _sha256(said: dict[str, Any]) -> str:
-    return sha256_text(canonical_json(said))
+    write_text(path, as_json({"schema": SCHEMA, **seal_record(said)}))
 
 
 def seal(folder: Path) -> None:
@@ -175,8 +170,10 @@ def _read(path: Path, kind: type[R], schema: int = SCHEMA) -> tuple[R, str | Non
     data = _open(path)
     if (found := data.pop("schema")) != schema or type(found) is not int:
         raise _other_schema(path, found)
-    if schema != UNSEALED and data.pop("sha256", None) != _sha256(data):
-        raise _damaged(path, "its sha256 is not that of what it says")
+    if schema != UNSEALED:
+        if (said := open_record(data)) is None:
+            raise _damaged(path, "its sha256 is not that of what it says")
+        data = said
     sha256 = data.pop(SCORES_SHA256, None)
     try:
         return check(kind, data), sha256

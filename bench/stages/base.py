@@ -4,6 +4,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 
 from bench.spec.model import Cost
 from bench.stages.store import Status, Store
+from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text, write_text
 
 TRACEBACK = "traceback.txt"
@@ -73,7 +75,7 @@ class Stage(ABC):
         for stage in self.needs:
             source = stage.done(store)
             # The source may have been cleared away to save space; if it is there it must match.
-            if source is not None and source.digest != status.inputs[stage.id]:
+            if source is not None and source.digest != status.inputs.get(stage.id):
                 return None
         return status
 
@@ -86,7 +88,8 @@ class Stage(ABC):
             try:
                 return self._make(folder, store, report)
             except Exception:
-                write_text(folder / TRACEBACK, traceback.format_exc())
+                with suppress(UserError):  # The disk may be full.
+                    write_text(folder / TRACEBACK, traceback.format_exc())
                 raise
 
     def _make(self, folder: Path, store: Store, report: Report) -> Status:

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from bench.images.draw import draw, load_pipeline
 from bench.images.folder import (
-    SEALS,
     Key,
     add_image,
     extend_index,
@@ -30,7 +29,7 @@ from bench.stages.train import TrainStage
 from trainers.backbones import BACKBONES
 from trainers.backbones.base import ADAPTER_FILE
 from trainers.files import canonical_json, sha256_text, tell
-from trainers.sealed import Seals
+from trainers.sealed import SEALS, Seals
 
 
 @dataclass(frozen=True)

@@ -155,3 +155,25 @@ def test_a_manifest_keeps_what_was_cleared_away(folder: Path, make: Make) -> Non
     write_results(folder, make_protocol(make()), scores, manifest)
     assert {stage.state for stage in read_manifest(folder).stages} == {"done"}
     assert up_to_date(folder, make(), Store(folder / "none"))
+
+
+def test_no_results_are_written_into_the_store(tmp_path: Path, make: Make) -> None:
+    with pytest.raises(UserError, match=r"is where the store lies, .* another name"):
+        check_folder(tmp_path / "store", make({"name": "store"}))
+
+
+def test_an_out_that_is_a_file_is_told_before_the_work(
+    tmp_path: Path,
+    tiny: dict[str, Any],
+    write_spec: Callable[[Mapping[str, Any]], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert run(["ablate", write_spec(tiny), "--out", str(tmp_path / "file")]) == 1
+    told = capsys.readouterr().err
+    assert told.endswith(
+        "(not a directory): name a folder, or move away the file that is in its place, and run "
+        "the same command again\n"
+    )
+    assert told.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"

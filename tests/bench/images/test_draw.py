@@ -23,7 +23,6 @@ from bench.images.draw import draw, image_generator, load_pipeline
 from bench.images.folder import (
     INDEX,
     LOCK,
-    SEALS,
     Key,
     add_image,
     extend_index,
@@ -35,7 +34,7 @@ from bench.spec.prompts import load_prompts
 from bench.stages.generate import write_images
 from trainers.errors import UserError
 from trainers.files import sha256_file
-from trainers.sealed import Seals
+from trainers.sealed import SEALS, Seals
 
 PROMPTS = load_prompts("mini-dev", 5).items
 TOLERANCE = 2

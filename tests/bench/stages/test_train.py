@@ -294,6 +294,30 @@ def test_a_kill_while_the_end_is_kept_loses_nothing(
     assert not list(stage.output(store).rglob("*checkpoint*"))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_encodings_that_were_damaged_are_made_again(
+    processes: int,
+    make: Make,
+    run: Callable[..., Files],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """While a run reads them: a bit of every row that it may come to, and of the prompts."""
+    stage, store = make(processes), Store(tmp_path / "store")
+    stage.encode.execute(store, lambda images: None)
+    for path in (store.root / "encodings").rglob("*.safetensors"):
+        data = bytearray(path.read_bytes())
+        for place in range(len(data) // 2, len(data), 64):
+            data[place] ^= 1
+        path.write_bytes(data)
+    capfd.readouterr()
+    (tmp_path / "out").mkdir()
+    train_stage(stage, tmp_path / "out", store, on_every_step)
+    assert files(tmp_path / "out") == run(processes)
+    assert capfd.readouterr().err.count("it is made again") >= 2
+    assert store.verify_pools() == 2
+
+
 def test_a_damaged_checkpoint_is_left_by_every_process(
     make: Make, run: Callable[..., Files], store: Store, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from bench.launch.progress import display
 from bench.results.files import write_results
 from bench.spec.model import Spec
 from bench.stages.base import Stage
-from bench.stages.score import ScoreStage
+from bench.stages.score import ScoreStage, unscored
 from bench.stages.store import Store
 from trainers.files import make_writable
 
@@ -90,6 +90,13 @@ def _write(experiment: Experiment, out: Path, store: Store, anew: bool) -> Path:
     manifest = make_manifest(experiment, store) if stale else None
     write_results(folder, make_protocol(experiment), scores, manifest)
     return folder
+
+
+def unscored_images(experiment: Experiment, store: Store) -> list[str]:
+    """A line for each image that has no score though its stage is done."""
+    stages = {s.id: s for s in experiment.stages() if isinstance(s, ScoreStage)}
+    done = (stage for stage in stages.values() if stage.done(store) is not None)
+    return [line for stage in done for line in unscored(stage, store)]
 
 
 def default_workers(spec: Spec) -> int:

@@ -183,6 +183,8 @@ class Spec(Checked):
     prompt_files: str | None = None
     """Where the files of a known set that is not shipped are, if not where its card says."""
     prompt_limit: int | None = Field(None, ge=1)
+    allow_shared_prompts: float = Field(0.01, ge=0, le=1)
+    """Share of the prompts that may be captions of training pairs, spelling aside."""
     rewards: tuple[str, ...] = Field(min_length=1)
     primary: str
     scoring: Scoring = Scoring()

@@ -13,7 +13,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from trainers.errors import UserError
 from trainers.files import sha256_file
@@ -99,10 +105,31 @@ class Registry(Generic[T]):
         return f"unknown {self.kind} {name!r}: {hint}known are {', '.join(self.names())}"
 
 
-class Settings(BaseModel):
-    """A plug-in that is its own settings: frozen, and no key but its own is accepted."""
+OFF = "off by default"
+"""Marks a field, ``Annotated[T, OFF]``, at whose default all is as it was without that field."""
+
+
+class Resolved(BaseModel):
+    """Settings whose dump is part of an identity: every field, defaults included.
+
+    But for those marked ``OFF`` that stand at their default. What is added later, and is off by
+    default, so changes the identity of nothing that there was.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_off(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        for name, field in type(self).model_fields.items():
+            if OFF in field.metadata and getattr(self, name) == field.default:
+                values.pop(name, None)
+        return values
+
+
+class Settings(Resolved):
+    """A plug-in that is its own settings: frozen, and no key but its own is accepted."""
+
     name: ClassVar[str]
     version: ClassVar[int] = 1
     """Raised when the code changes what equal settings do: results of before are then others."""

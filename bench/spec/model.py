@@ -148,6 +148,7 @@ class Cost(BaseModel):
 
     model_config = _Frozen
     pair: float = Field(gt=0)
+    """Of Diffusion-DPO; other objectives count by their passes through a network."""
     image: float = Field(gt=0)
     score: float = Field(gt=0)
     start: float = Field(gt=0)

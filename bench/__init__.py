@@ -1,3 +1,3 @@
 """The harness of dpo-bench. Importing it loads no torch."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -1,7 +1,7 @@
 """What decides a training run. Its hash is the run's identity."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BeforeValidator,
@@ -15,13 +15,18 @@ from trainers.average import Average
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
-from trainers.input.checked import Checked
+from trainers.machine.batches import BatchSplit
 from trainers.machine.precision import Matmul, Precision
+from trainers.noising import NOISINGS, Noising
+from trainers.noising.forward import Forward
 from trainers.objectives import OBJECTIVES, Objective
+from trainers.objectives.means import cuts_groups
 from trainers.optimizers import OPTIMIZERS, Optimizer
 from trainers.references import REFERENCES, ReferenceRule, Updating
 from trainers.references.frozen import Frozen
-from trainers.registry import Registry, Settings, build
+from trainers.registry import OFF, Registry, Resolved, Settings, build
+from trainers.safeguards import SAFEGUARDS, Safeguard
+from trainers.safeguards.nothing import Nothing
 from trainers.seeds import Seed
 from trainers.timesteps import LAWS, SCALES, RewardScale, TimestepLaw
 from trainers.weights import WEIGHTS, Weights
@@ -46,19 +51,22 @@ def _slot(
     return BeforeValidator(make), PlainSerializer(lambda plugin: plugin.resolved())
 
 
-class Timesteps(Checked):
+class Timesteps(Resolved):
     """The timestep slot: a law to draw by, and a scale of the implicit reward."""
 
     law: Annotated[InstanceOf[TimestepLaw], *_slot(LAWS)]
     scale: Annotated[InstanceOf[RewardScale], *_slot(SCALES)]
 
 
-class TrainConfig(Checked):
+class TrainConfig(Resolved):
     """A run, all defaults included.
 
     Models and data enter by what they are (hashes of their bytes), never by name or place.
     """
 
+    version: Literal[2] = 2
+    """Of the training loop: raised when equal settings make another network, or log something else.
+    """
     backbone: str
     base_sha256: str
     data_sha256: str
@@ -66,6 +74,10 @@ class TrainConfig(Checked):
     objective: Annotated[InstanceOf[Objective], *_slot(OBJECTIVES)]
     reference: Annotated[InstanceOf[ReferenceRule], *_slot(REFERENCES)]
     timesteps: Timesteps
+    noising: Annotated[InstanceOf[Noising], *_slot(NOISINGS, "forward"), OFF] = Forward()
+    """Which noise an image is mixed with."""
+    safeguard: Annotated[InstanceOf[Safeguard], *_slot(SAFEGUARDS, "none"), OFF] = Nothing()
+    """What is done to the gradients of pairs, whatever the objective."""
     optimizer: Annotated[InstanceOf[Optimizer], *_slot(OPTIMIZERS, "adamw")]
     weights: Annotated[InstanceOf[Weights], *_slot(WEIGHTS)] = Full()
     """What is trained."""
@@ -99,10 +111,17 @@ class TrainConfig(Checked):
         return self
 
     @model_validator(mode="after")
-    def _unused_reference(self) -> "TrainConfig":
-        if self.objective.referenced or self.reference.name == Frozen.name:
-            return self
-        return self.model_copy(update={"reference": Frozen()})
+    def _without_what_has_no_meaning(self) -> "TrainConfig":
+        """What nothing depends on makes no other run.
+
+        Neither the rule of a reference that is not used, nor a safeguard where there are no pairs.
+        """
+        unused: dict[str, Any] = {}
+        if not self.objective.referenced and self.reference.name != Frozen.name:
+            unused["reference"] = Frozen()
+        if self.objective.images == 1 and self.safeguard.name != Nothing.name:
+            unused["safeguard"] = Nothing()
+        return self.model_copy(update=unused) if unused else self
 
     @model_validator(mode="after")
     def _frozen_weights_fit(self) -> "TrainConfig":
@@ -119,6 +138,22 @@ class TrainConfig(Checked):
                 "weights.frozen_dtype at float32"
             )
         return self
+
+    @property
+    def averaging(self) -> tuple[Safeguard, Objective]:
+        """What may look at means over rows."""
+        return self.safeguard, self.objective
+
+    def looks_ahead(self, split: BatchSplit) -> bool:
+        """Whether means over rows need a pass of their own, since a part has not all of them."""
+        return cuts_groups(self.averaging, self.batch_size, split.rows // split.parts)
+
+    def passes(self, split: BatchSplit) -> int:
+        """Passes through a network that a row takes: one forward, two more backward; 8 of DPO."""
+        objective = self.objective
+        forwards = objective.images * (1 + objective.referenced + self.noising.forwards)
+        forwards += 2 * objective.mismatched
+        return forwards * (1 + self.looks_ahead(split)) + 2 * objective.images
 
     def run_id(self) -> str:
         """sha256 of the canonical JSON of every field that is part of the run's identity."""

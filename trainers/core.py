@@ -1,9 +1,9 @@
 """The one training loop that every arm runs through."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +11,39 @@ import torch
 from torch import Tensor, nn
 
 from trainers import checkpoint
-from trainers.backbones import Backbone, Condition
+from trainers.backbones import Backbone
 from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import NotFinite, UserError
+from trainers.examples import Examples, check_columns
 from trainers.files import clear, clear_parts, tell
 from trainers.input.tensors import not_finite
 from trainers.machine.batches import split_batch
 from trainers.machine.execution import (
-    autocast,
     configure_network,
     enable_gradient_checkpointing,
     grad_scaler,
-    set_matmul,
-    to_device,
-    to_memory_format,
 )
 from trainers.machine.processes import ALONE, Processes
 from trainers.machine.sharding import full_tensor, gather_network
-from trainers.metrics import MetricsLog, NoLog, StepMetrics, StepStatistics, log_sha256
-from trainers.objectives import PairErrors
+from trainers.metrics import (
+    MetricsLog,
+    NoLog,
+    StepMetrics,
+    StepStatistics,
+    columns_of,
+    log_sha256,
+)
+from trainers.objectives import Batch, Values
+from trainers.objectives.means import as_state, group_means, group_size, stepped
 from trainers.record import CHECKPOINT, METRICS, write_record
+from trainers.references import Event
 from trainers.sealed import drop, take
 from trainers.streams import Draws, Stream
 
 OnStep = Callable[[int, StepMetrics], None]
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Winners, then losers, of ``n`` pairs: every tensor is ``[2 n, ...]``."""
-
-    noisy: Tensor
-    target: Tensor
-    timesteps: Tensor
-    condition: Condition
+Means = list[Values]
+"""Of safeguard and objective, in this order: means over the group of each row, by name."""
 
 
 class Trainer:
@@ -70,16 +68,22 @@ class Trainer:
         self.processes = processes
         self.device = processes.device
         self.split = split_batch(config.batch_size, config.accumulation, processes.count)
+        check_columns(config.objective, data)
         if processes.sharding:
             config.check_shardable()
-        self.policy, self.init = config.weights.start(self._load, config.seed)
-        self.reference = config.reference.start(self.init)
+        referenced = config.objective.referenced
+        self.policy, self.init = config.weights.start(self._load, config.seed, referenced)
+        self.reference = None if self.init is None else config.reference.start(self.init)
         self.average = None if config.ema is None else config.ema.start(self.policy)
         self._configure_networks()
         self.optimizer = config.optimizer.start(self.policy.parameters())
         self.scaler = grad_scaler(config.precision, self.device)
         self.stream = Stream(config.seed, len(data), data.latent_shape)
         self.scale = config.timesteps.scale.factors(backbone.snr).to(self.device)
+        self.examples = Examples(config, backbone, data, self.stream, self.scale)
+        self.groups = [group_size(plugin, config.batch_size) for plugin in config.averaging]
+        self.looks_ahead = config.looks_ahead(self.split)
+        self.state = as_state(config.objective.initial_state(), self.device)
         self.step = 0
 
     def _load(self) -> nn.Module:
@@ -90,9 +94,10 @@ class Trainer:
     def _configure_networks(self) -> None:
         """Shard and configure each network; a frozen reference is the pretrained one itself."""
         config, sharding = self.config, self.processes.sharding
-        average = [] if self.average is None else [self.average]
-        roles = (self.policy, self.init, self.reference.model, *average)
-        networks = {id(n): n for n in map(config.weights.network, roles)}
+        reference = None if self.reference is None else self.reference.model
+        roles = (self.policy, self.init, reference, self.average)
+        held = (config.weights.network(role) for role in roles if role is not None)
+        networks = {id(network): network for network in held}
         for network in networks.values():
             if sharding:
                 sharding.shard(network)
@@ -155,26 +160,46 @@ class Trainer:
         lr = config.optimizer.lr_at(self.step, config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        first = self.step * config.batch_size
-        draws = self.stream.at(first + self.processes.rank * self.split.rows, self.split.rows)
+        draws = self.stream.at(self._first + self._offset, self.split.rows)
         timesteps = config.timesteps.law.timesteps(draws.uniform, len(self.backbone.snr))
         self.optimizer.zero_grad(set_to_none=True)
-        parts = [
-            self._backward(draws, timesteps, rows)
-            for rows in torch.arange(self.split.rows).chunk(self.split.parts)
+        parts = torch.arange(self.split.rows).chunk(self.split.parts)
+        means = self._means_ahead(draws, timesteps, parts) if self.looks_ahead else None
+        columns = [
+            self._backward(draws.part(rows), timesteps[rows], _pick(means, rows)) for rows in parts
         ]
-        columns = self.processes.gather(torch.cat(parts, dim=1))
-        statistics, norm = self._update(columns, lambda: self._fault(draws, timesteps, columns))
-        self.step += 1
-        if config.ema is not None and self.average is not None:
-            config.ema.after_step(self.step, self.average, self.policy)
-        event = self.reference.after_step(
-            self.step, self.policy, lambda network, n: self._divergence(network, first, n)
+        names = columns[0].keys()
+        stacked = torch.stack([torch.cat([part[name] for part in columns]) for name in names])
+        statistics, norm = self._update(
+            [*names], self.processes.gather(stacked), lambda: self._fault(draws, timesteps)
         )
+        event = self._act()
         return statistics.metrics(self.step, norm, lr, event, len(self.backbone.snr))
 
+    @property
+    def _first(self) -> int:
+        """Place in the stream at which the batch of this step begins."""
+        return self.step * self.config.batch_size
+
+    @property
+    def _offset(self) -> int:
+        """Where this process's rows begin in a batch."""
+        return self.processes.rank * self.split.rows
+
+    def _act(self) -> Event:
+        """Count the step, and let average and reference follow."""
+        first = self._first
+        self.step += 1
+        if self.config.ema is not None and self.average is not None:
+            self.config.ema.after_step(self.step, self.average, self.policy)
+        if self.reference is None:
+            return Event("none", None)
+        return self.reference.after_step(
+            self.step, self.policy, lambda network, n: self._divergence(network, first, n)
+        )
+
     def _update(
-        self, columns: Tensor, fault: Callable[[], str]
+        self, names: list[str], columns: Tensor, fault: Callable[[], str]
     ) -> tuple[StepStatistics, float | None]:
         """Apply the gradients; ``columns`` are the statistics of the batch, on the device.
 
@@ -189,7 +214,8 @@ class Trainer:
         bound = self.config.optimizer.max_grad_norm
         norm = full_tensor(nn.utils.clip_grad_norm_(self.policy.parameters(), bound))
         values = torch.cat([columns.flatten(), norm.reshape(1)]).cpu()
-        statistics = StepStatistics(values[:-1].view_as(columns))
+        found = values[:-1].view_as(columns)
+        statistics = StepStatistics(dict(zip(names, found, strict=True)))
         length = float(values[-1])
         finite = math.isfinite(length)
         # Float16 overflows at too large a loss scale; the scaler lowers it, but not below 1 here.
@@ -201,62 +227,86 @@ class Trainer:
         return statistics, length if finite else None
 
     @torch.no_grad()
-    def _fault(self, draws: Draws, timesteps: Tensor, columns: Tensor) -> str:
+    def _fault(self, draws: Draws, timesteps: Tensor) -> str:
         """Why a step was not finite, and what to do: what went in may not have been either.
 
         Each process says so of its own rows, and waits for no other.
         """
-        batch = self._batch(draws, timesteps, torch.arange(self.split.rows))
-        inputs = {"images": batch.noisy, "targets": batch.target, **batch.condition}
-        if bad := not_finite(inputs.items()):
+        inputs = self.examples.inputs(draws, timesteps, self.policy)
+        shown = {"images": inputs.noisy, "targets": inputs.target, **inputs.condition}
+        if bad := not_finite(shown.items()):
             return (
                 f"the encodings of its pairs hold NaN or infinities ({', '.join(bad)}), from the "
                 "autoencoder or a text encoder of the base model: delete them, and take another "
                 "base model or data.precision float32"
             )
-        if self.reference.model is self.init and not columns[3:5].isfinite().all():
+        if self.init is not None and not self.examples.errors(self.init, inputs).isfinite().all():
             return "nor is what the pretrained network predicts: take another base model or float32"
         return "lower the learning rate"
 
-    def _backward(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> Tensor:
+    def _backward(self, draws: Draws, timesteps: Tensor, means: Means | None) -> Values:
         """Add some rows' part to the gradients; gives the columns of :class:`StepStatistics`."""
-        batch = self._batch(draws, timesteps, rows)
-        # The reference first: what its forward takes is free again before the policy's is kept.
-        with torch.no_grad():
-            ref_winner, ref_loser = self._errors(self.reference.model, batch).chunk(2)
-        winner, loser = self._errors(self.policy, batch).chunk(2)
-        preference = to_device(self.data.preference(draws.rows[rows]).float(), self.device)
-        errors = PairErrors(winner, loser, ref_winner, ref_loser, preference)
-        steps = batch.timesteps[: len(rows)]
-        losses = self.config.objective.loss(errors, self.scale[steps])
-        loss = losses.sum() * self.processes.gradient_factor / self.config.batch_size
+        config = self.config
+        batch, statistics = self._batch(draws, timesteps, with_statistics=means is None)
+        if means is None:
+            means = self._averaged(statistics)
+        guarded = config.safeguard.guard(replace(batch, means=means[0]))
+        shown = replace(guarded, means=means[1], state=self.state)
+        losses = config.objective.loss(shown)
+        loss = losses.sum() * self.processes.gradient_factor / config.batch_size
         self.scaler.scale(loss).backward()
-        columns = (losses, winner, loser, ref_winner, ref_loser, steps)
-        return torch.stack([column.detach().to(losses.dtype) for column in columns])
+        with torch.no_grad():
+            figures = [config.safeguard.figures(replace(batch, means=means[0])),
+                       config.objective.figures(shown)]  # fmt: skip
+        return columns_of(losses.detach(), batch, self.examples.sides(draws), *figures)
 
-    def _batch(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> _Batch:
-        pairs, (first, second) = draws.rows[rows], draws.posterior[:, rows]
-        winner, loser = self.data.images(pairs)
-        samples = [winner.mean + winner.std * first, loser.mean + loser.std * second]
-        condition = self.data.condition(pairs, draws.drop[rows] < self.config.caption_dropout)
-        latents = to_device(torch.cat(samples), self.device)
-        noise = to_device(draws.noise[rows], self.device).repeat(2, 1, 1, 1)
-        both = to_device(timesteps[rows], self.device).repeat(2)
-        condition = {name: to_device(values, self.device) for name, values in condition.items()}
-        return _Batch(
-            noisy=self.backbone.add_noise(latents, noise, both),
-            target=self.backbone.target(latents, noise, both),
-            timesteps=both,
-            condition={name: torch.cat([values, values]) for name, values in condition.items()},
-        )
+    def _batch(self, draws: Draws, timesteps: Tensor, with_statistics: bool) -> tuple[Batch, Means]:
+        """What the objective is shown of rows, but for means, and what these are means of."""
+        reference = None if self.reference is None else self.reference.model
+        inputs = self.examples.inputs(draws, timesteps, self.policy)
+        batch = self.examples.batch(inputs, draws, self.policy, reference)
+        if not with_statistics:
+            return batch, []
+        told = batch
+        if self.config.objective.mismatched and reference is not None:
+            gain = self.examples.mismatched(
+                inputs, draws, self._captions_of_others(draws), self.policy, reference
+            )
+            told = replace(batch, mismatched=gain)
+        with torch.no_grad():
+            return batch, [plugin.statistics(told) for plugin in self.config.averaging]
 
-    def _errors(self, network: nn.Module, batch: _Batch) -> Tensor:
-        """Mean over C, H, W of the squared error of each sample, in float32."""
-        set_matmul(self.config.matmul)  # Here, since encoding in the loop is always in float32.
-        noisy = to_memory_format(batch.noisy, self.config.channels_last)
-        with autocast(self.config.precision, self.device):
-            prediction = self.backbone.predict(network, noisy, batch.timesteps, batch.condition)
-        return (prediction.float() - batch.target.float()).square().flatten(1).mean(1)
+    def _captions_of_others(self, draws: Draws) -> tuple[Tensor, Tensor]:
+        """For each row the caption of the next one in the batch; after the last comes the first.
+
+        As pairs, and the draws for the caption dropout.
+        """
+        rows, drop = self.stream.captions(self._first, self.config.batch_size)
+        place = (draws.positions - self._first + 1) % self.config.batch_size
+        return rows[place], drop[place]
+
+    @torch.no_grad()
+    def _means_ahead(self, draws: Draws, timesteps: Tensor, parts: Sequence[Tensor]) -> Means:
+        """The means of this process's rows, by a pass over all of the batch."""
+        found = [
+            self._batch(draws.part(rows), timesteps[rows], with_statistics=True)[1]
+            for rows in parts
+        ]
+        whole: Means = []
+        for columns in zip(*found, strict=True):
+            names = [*columns[0]]
+            own = [torch.cat([part[name] for part in columns]) for name in names]
+            every = self.processes.gather(torch.stack(own)) if own else own
+            whole.append(dict(zip(names, every, strict=True)))
+        rows = torch.arange(self.split.rows) + self._offset
+        return _pick(self._averaged(whole), rows.to(self.device)) or []
+
+    def _averaged(self, statistics: Means) -> Means:
+        """Means over groups, with which the objective's state goes on."""
+        pairs = zip(statistics, self.groups, strict=True)
+        means = [group_means(values, group) for values, group in pairs]
+        self.state = stepped(self.config.objective, self.state, means[1])
+        return means
 
     @torch.no_grad()
     def _divergence(self, network: nn.Module, first: int, count: int) -> float:
@@ -265,31 +315,24 @@ class Trainer:
         Its timesteps are uniform and its noise its own, so that arms with different laws are
         measured alike. Every process measures all of it, and the first one's value counts.
         """
+        assert self.init is not None, "a reference that measures has a pretrained network"
         pairs = self.stream.rows(first, min(count, self.config.batch_size))
-        uniform, noise = self.stream.gate(self.step, len(pairs))
-        timesteps = (uniform * len(self.backbone.snr)).long().to(self.device)
-        winner, _ = self.data.images(pairs)
-        latents, noise = winner.mean.to(self.device), noise.to(self.device)
-        condition = self.data.condition(pairs, torch.zeros(len(pairs), dtype=torch.bool))
-        batch = _Batch(
-            noisy=self.backbone.add_noise(latents, noise, timesteps),
-            target=self.backbone.target(latents, noise, timesteps),
-            timesteps=timesteps,
-            condition={name: values.to(self.device) for name, values in condition.items()},
-        )
-        worse = (self._errors(network, batch) - self._errors(self.init, batch)).mean()
-        return self.processes.first(float(worse))
+        inputs = self.examples.winners(pairs, *self.stream.gate(self.step, len(pairs)))
+        now, then = (self.examples.errors(each, inputs) for each in (network, self.init))
+        return self.processes.first(float((now - then).mean()))
 
     def _modules(self) -> dict[str, nn.Module]:
         average = {} if self.average is None else {"average": self.average}
-        return {"policy": self.policy, **average, **self.reference.modules()}
+        reference = {} if self.reference is None else self.reference.modules()
+        return {"policy": self.policy, **average, **reference}
 
     def _save(self, folder: Path, log_sha256: str) -> None:
         state = {
             "step": self.step,
             "log": log_sha256,
             "prefix_id": self.config.prefix_id(),
-            "reference": self.reference.state(),
+            "reference": {} if self.reference is None else self.reference.state(),
+            "objective": {name: float(value) for name, value in self.state.items()},
             "scaler": self.scaler.state_dict(),
         }
         path = folder / CHECKPOINT if self.processes.main else None
@@ -312,7 +355,9 @@ class Trainer:
             return
         checkpoint.load(path, self._modules(), self.optimizer)
         self.step = state["step"]
-        self.reference.load_state(state["reference"])
+        if self.reference is not None:
+            self.reference.load_state(state["reference"])
+        self.state = as_state(state["objective"], self.device)
         self.scaler.load_state_dict(state["scaler"])
 
 
@@ -326,3 +371,10 @@ def _logged(folder: Path, state: dict[str, Any]) -> bool:
     )
     drop(folder / CHECKPOINT)
     return False
+
+
+def _pick(means: Means | None, rows: Tensor) -> Means | None:
+    """The means of some rows."""
+    if means is None:
+        return None
+    return [{name: column[rows] for name, column in values.items()} for values in means]

@@ -11,25 +11,34 @@ from typing import IO, TYPE_CHECKING
 
 from trainers.files import clear, write_atomically
 from trainers.input.paths import is_regular
+from trainers.objectives.base import Batch, Values
 from trainers.references import Event
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+ERRORS = ("policy_winner", "policy_loser", "reference_winner", "reference_loser")
+
+
 @dataclass(frozen=True)
 class StepMetrics:
-    """What a step measured. Errors are per-element means, averaged over the batch."""
+    """What a step measured. Errors are per-element means, averaged over the batch.
+
+    None stands for what was not computed: anything of a reference or a loser that is not run, and
+    margins where an image stands alone. Single images count as winners where they are desirable,
+    and as losers where not.
+    """
 
     step: int
     loss: float
-    policy_winner: float
-    policy_loser: float
-    reference_winner: float
-    reference_loser: float
-    margin: float
+    policy_winner: float | None
+    policy_loser: float | None
+    reference_winner: float | None
+    reference_loser: float | None
+    margin: float | None
     """Mean of ``(R_w - L_w) - (R_l - L_l)``."""
-    accuracy: float
+    accuracy: float | None
     """Share of pairs with a positive margin; a margin of exactly zero counts one half."""
     divergence: float | None
     """Divergence of the reference from the pretrained model, where the step measured it."""
@@ -38,49 +47,117 @@ class StepMetrics:
     """Norm before clipping; None where float16 overflowed and the step was left out."""
     lr: float
     timestep_deciles: list[int]
-    """Number of pairs per tenth of the timesteps, the cleanest first."""
+    """Number of rows per tenth of the timesteps, the cleanest first."""
+    decile_winners: list[int] | None
+    """Likewise, of the images whose errors are summed up below; then of those of losers."""
+    decile_losers: list[int] | None
+    decile_policy_winner: list[float] | None
+    """Sum of the errors in each tenth; likewise the next three."""
+    decile_policy_loser: list[float] | None
+    decile_reference_winner: list[float] | None
+    decile_reference_loser: list[float] | None
+    decile_pairs: list[int] | None
+    """Number of pairs with a margin."""
+    decile_correct: list[float] | None
+    """Number of pairs that are ranked correctly, as in ``accuracy``."""
+    figures: dict[str, float]
+    """What safeguard and objective show of themselves, averaged over the batch."""
+
+
+def columns_of(losses: Tensor, batch: Batch, sides: Tensor, *figures: Values) -> Values:
+    """What a step measured of each row, by name, ``[n]``: NaN where something was not computed.
+
+    Args:
+        losses: Without gradient.
+        batch: What the objective was shown.
+        sides: Which image of its pair each one is, 0 for the winner, ``int64[m]``.
+        figures: Further columns, for :attr:`StepMetrics.figures`.
+    """
+    found = {"loss": losses, "timestep": batch.timesteps}
+    gone, lost = losses.new_full(losses.shape, float("nan")), sides.to(losses.device) == 1
+    known: dict[str, list[Tensor | None]] = {
+        "policy": [side.error.detach() for side in batch.sides],
+        "reference": [side.reference_error for side in batch.sides],
+    }
+    for who, errors in known.items():
+        each = [gone if error is None else error for error in errors]
+        if len(each) == 1:
+            each = [each[0].where(~lost, gone), each[0].where(lost, gone)]
+        found[f"{who}_winner"], found[f"{who}_loser"] = each
+    for values in figures:
+        found |= {f"figures/{name}": column for name, column in values.items()}
+    return {name: column.to(losses.dtype) for name, column in found.items()}
 
 
 class StepStatistics:
-    """Statistics of each pair of a step's batch, ``[6, n]`` on the CPU, for its line in the log."""
+    """What :func:`columns_of` gave of a step's whole batch, on the CPU, for its line in the log."""
 
-    def __init__(self, columns: Tensor) -> None:
-        """Rows: loss; errors of policy, then of reference, on winner and loser; timestep."""
+    def __init__(self, columns: Values) -> None:
         self.columns = columns
 
     @property
     def finite(self) -> bool:
         """Whether every loss is."""
-        return bool(self.columns[0].isfinite().all())
+        return bool(self.columns["loss"].isfinite().all())
 
     def metrics(
         self, step: int, norm: float | None, lr: float, event: Event, timesteps: int
     ) -> StepMetrics:
         """The line of the log; ``timesteps`` is how many there are."""
-        winner, loser, ref_winner, ref_loser = self.columns[1:5]
+        winner, loser, ref_winner, ref_loser = (self.columns[name] for name in ERRORS)
         margins = (ref_winner - winner) - (ref_loser - loser)
         correct = (margins > 0).float() + 0.5 * (margins == 0).float()
+        correct = correct.where(~margins.isnan(), margins)
+        deciles = self.columns["timestep"].long() * 10 // timesteps
         return StepMetrics(
             step=step,
-            loss=float(self.columns[0].mean()),
-            policy_winner=float(winner.mean()),
-            policy_loser=float(loser.mean()),
-            reference_winner=float(ref_winner.mean()),
-            reference_loser=float(ref_loser.mean()),
-            margin=float(margins.mean()),
-            accuracy=float(correct.mean()),
+            loss=float(self.columns["loss"].mean()),
+            policy_winner=_mean(winner),
+            policy_loser=_mean(loser),
+            reference_winner=_mean(ref_winner),
+            reference_loser=_mean(ref_loser),
+            margin=_mean(margins),
+            accuracy=_mean(correct),
             divergence=event.divergence,
             reference_action=event.action,
             grad_norm=norm,
             lr=lr,
-            timestep_deciles=decile_counts(self.columns[5].long(), timesteps),
+            timestep_deciles=deciles.bincount(minlength=10).tolist(),
+            decile_winners=_decile_counts(winner, deciles),
+            decile_losers=_decile_counts(loser, deciles),
+            decile_policy_winner=_decile_sums(winner, deciles),
+            decile_policy_loser=_decile_sums(loser, deciles),
+            decile_reference_winner=_decile_sums(ref_winner, deciles),
+            decile_reference_loser=_decile_sums(ref_loser, deciles),
+            decile_pairs=_decile_counts(margins, deciles),
+            decile_correct=_decile_sums(correct, deciles),
+            figures={
+                name.removeprefix("figures/"): float(column.mean())
+                for name, column in self.columns.items()
+                if name.startswith("figures/")
+            },
         )
 
 
-def decile_counts(timesteps: Tensor, count: int) -> list[int]:
-    """Number of ``timesteps`` in each tenth of ``0 .. count - 1``."""
-    counts: list[int] = (timesteps * 10 // count).bincount(minlength=10).tolist()
-    return counts
+def _mean(column: Tensor) -> float | None:
+    """Mean of what was computed."""
+    known = column[~column.isnan()]
+    return float(known.mean()) if len(known) else None
+
+
+def _decile_sums(column: Tensor, deciles: Tensor) -> list[float] | None:
+    """Sum of what was computed in each tenth of the timesteps; None if nothing was."""
+    known = ~column.isnan()
+    if not known.any():
+        return None
+    sums: list[float] = deciles[known].bincount(column[known].double(), minlength=10).tolist()
+    return sums
+
+
+def _decile_counts(column: Tensor, deciles: Tensor) -> list[int] | None:
+    """How much was computed in each tenth of the timesteps; None if nothing was."""
+    known = ~column.isnan()
+    return deciles[known].bincount(minlength=10).tolist() if known.any() else None
 
 
 class MetricsLog:

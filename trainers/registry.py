@@ -13,6 +13,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from trainers.errors import UserError
 from trainers.files import sha256_file
 from trainers.input.checked import Checked, check, listed, shown
@@ -98,7 +100,27 @@ class Registry(Generic[T]):
         return f"unknown {self.kind} {shown(name)}: {hint}known are {listed(self.names())}"
 
 
-class Settings(Checked):
+OFF = "off by default"
+"""Marks a field, ``Annotated[T, OFF]``, at whose default all is as it was without that field."""
+
+
+class Resolved(Checked):
+    """Settings whose dump is part of an identity: every field, defaults included.
+
+    But for those marked ``OFF`` that stand at their default. What is added later, and is off by
+    default, so changes the identity of nothing that there was.
+    """
+
+    @model_serializer(mode="wrap")
+    def _without_off(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        for name, field in type(self).model_fields.items():
+            if OFF in field.metadata and getattr(self, name) == field.default:
+                values.pop(name, None)
+        return values
+
+
+class Settings(Resolved):
     """A plug-in that is its own settings: frozen, and no key but its own is accepted."""
 
     name: ClassVar[str]

@@ -29,6 +29,17 @@ class Draws:
     """Noises of the two latent posteriors, ``float32[2, n, C, H, W]``."""
     drop: Tensor
     """Draw for the caption dropout, ``float64[n]`` in [0, 1)."""
+    image: Tensor
+    """Draw for which image of its pair is shown, where one is, ``float64[n]`` in [0, 1)."""
+    positions: Tensor
+    """Places in the stream, ``int64[n]``."""
+
+    def part(self, rows: Tensor) -> "Draws":
+        """Those of some of the positions, by their index ``int64[k]``."""
+        return Draws(
+            self.rows[rows], self.uniform[rows], self.noise[rows], self.posterior[:, rows],
+            self.drop[rows], self.image[rows], self.positions[rows],
+        )  # fmt: skip
 
 
 class Stream:
@@ -50,7 +61,25 @@ class Stream:
             noise=normal[0],
             posterior=normal[1:],
             drop=self._uniform("caption dropout", positions),
+            image=self._uniform("image of a pair", positions),
+            positions=torch.tensor(positions),
         )
+
+    def captions(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Of positions, as in :meth:`at`: the pairs ``int64[n]``, and the draws for the dropout."""
+        positions = range(first, first + count)
+        return self.rows(first, count), self._uniform("caption dropout", positions)
+
+    def normal(self, axis: str, positions: Tensor, side: int) -> Tensor:
+        """Further noise for an image of each position, ``float32[n, C, H, W]``.
+
+        Args:
+            axis: What it is for.
+            positions: ``int64[n]``.
+            side: 0 or 1, for the first or second image that is shown of a pair.
+        """
+        draws = [self._normal(f"{axis} {side}", p, self.shape) for p in positions.tolist()]
+        return torch.stack(draws)
 
     def rows(self, first: int, count: int) -> Tensor:
         """The pairs of positions ``first`` to ``first + count - 1``, ``int64[count]``."""

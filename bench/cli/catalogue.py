@@ -13,10 +13,12 @@ from bench.terminal import Column, print_json, print_table
 from trainers.backbones import BACKBONES
 from trainers.data.sources import SOURCES
 from trainers.errors import UserError
+from trainers.noising import NOISINGS
 from trainers.objectives import OBJECTIVES
 from trainers.optimizers import OPTIMIZERS
 from trainers.references import REFERENCES
 from trainers.registry import Registry, Settings
+from trainers.safeguards import SAFEGUARDS
 from trainers.timesteps import LAWS, SCALES
 from trainers.weights import WEIGHTS
 
@@ -35,6 +37,8 @@ def catalogue(kind: str | None) -> dict[str, Rows]:
         "rewards": [_reward(name) for name in REWARDS.names()],
         "objectives": _settings(OBJECTIVES),
         "references": _settings(REFERENCES),
+        "safeguards": _settings(SAFEGUARDS),
+        "noisings": _settings(NOISINGS),
         "timestep-laws": _settings(LAWS),
         "reward-scales": _settings(SCALES),
         "sources": _settings(SOURCES),

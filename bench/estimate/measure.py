@@ -114,11 +114,14 @@ def pair_seconds(
 ) -> float:  # fmt: skip
     """What a process takes for a pair of a run: of one part of its batch, as if it were all.
 
+    Of all parts, where each must wait for means over the others.
+
     What the reference adds at the steps at which it measures is timed apart, and spread over all.
     """
     own, rule = split_batch(config.batch_size, config.accumulation, processes), config.reference
-    rows = own.rows // own.parts
-    part = config.model_copy(update={"batch_size": rows, "accumulation": 1})
+    parts = own.parts if config.looks_ahead(own) else 1
+    rows = own.rows // own.parts * parts
+    part = config.model_copy(update={"batch_size": rows, "accumulation": parts})
     trainer = Trainer(part, backbone, Repeated(rows, image, told), Processes(device=device))
     trainer.advance()  # What is only done once: compiling, the optimiser's state.
     trainer.step = rule.acts_every

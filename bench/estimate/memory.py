@@ -21,8 +21,9 @@ def training_memory(config: TrainConfig, network: Network, processes: int = 1) -
 
     Policy and gradients are in float32. Autocast holds a copy of the weights in half precision.
     Activations are those that autograd keeps, counted in float32 and halved in half precision, or,
-    if that is more, a block's of the images that the reference's gate measures. The encoders are
-    not in memory.
+    if that is more, a block's of the images that the reference's gate measures. An objective that
+    looks at no reference holds the pretrained network only where adapters lie on it. The encoders
+    are not in memory.
 
     Raises:
         UserError: If the processes cannot share the batch in equal parts.
@@ -34,16 +35,18 @@ def training_memory(config: TrainConfig, network: Network, processes: int = 1) -
     half, frozen = config.precision != "float32", BYTES[weights.frozen_dtype]
     runs_in, copied_in = (frozen, 4) if weights.adapter else (4, frozen)
     kept = saved.checkpointed() if config.gradient_checkpointing else saved.plain()
+    held = config.objective.referenced or weights.adapter
+    images = config.objective.images * own.rows // own.parts
     measured = rule.measured_images(config.batch_size) * saved.largest_block
     parts = {
         "policy": 4 * trained,
-        "pretrained": frozen * network.parameters,
+        "pretrained": frozen * network.parameters if held else 0,
         "reference": copied_in * trained if rule.own_network else 0,
         "half-precision copy": 2 * network.parameters if half and runs_in == 4 else 0,
         "gradients": 4 * trained,
         "optimiser": config.optimizer.state_bytes(shapes),
         "moving average": 4 * trained if config.ema is not None else 0,
-        "activations": max(2 * own.rows // own.parts * kept, measured) // (2 if half else 1),
+        "activations": max(images * kept, measured) // (2 if half else 1),
     }
     return {name: size / GIB for name, size in parts.items()}
 

@@ -124,16 +124,22 @@ def _works(
 ) -> list[Work]:
     """All that takes time, with the settings that a rate may ask for."""
 
-    def work(part: Any, label: str, units: int, device: str, **of: Any) -> Work:
-        return Work(part, label, units, {"runs_on": device.partition(":")[0]} | of)
+    def work(
+        part: Any, label: str, units: int, device: str, passes: int | None = None, **of: Any
+    ) -> Work:
+        return Work(part, label, units, {"runs_on": device.partition(":")[0]} | of, passes)
 
-    of = {"model": model.name, "pixels": side * model.factor}
+    def passes(config: TrainConfig) -> int:
+        processes = spec.training.processes
+        return config.passes(split_batch(config.batch_size, config.accumulation, processes))
+
+    of: dict[str, Any] = {"model": model.name, "pixels": side * model.factor}
     return [
         work("encoding", "encoding", 2 * pairs, spec.encoding.device, **of),
         *(
             work(
                 "training", f"training {arm}", len(spec.seeds) * c.steps * c.batch_size,
-                spec.training.device, arm=arm, weights=c.weights.name,
+                spec.training.device, passes(c), arm=arm, weights=c.weights.name,
                 gradient_checkpointing=c.gradient_checkpointing, **of,
             )
             for arm, c in configs.items()

@@ -25,6 +25,8 @@ class Rate(Checked):
     device: str
     seconds: float = Field(gt=0)
     """Per unit of ``UNITS``."""
+    passes: int | None = Field(None, ge=1)
+    """Passes through the network in that time, where other work of the kind may take others."""
     source: str
 
 
@@ -36,6 +38,8 @@ class Work:
     label: str
     units: int
     of: dict[str, Any]
+    passes: int | None = None
+    """Passes through the network of a unit, if it matters."""
 
     def known(self, rates: Iterable[Rate]) -> dict[str, Rate]:
         """The first rate of each device that holds for this work."""
@@ -44,6 +48,13 @@ class Work:
             if rate.part == self.part and rate.of.items() <= self.of.items():
                 found.setdefault(rate.device, rate)
         return found
+
+    def by(self, rate: Rate) -> tuple[float, str]:
+        """Seconds of a unit by a rate, and where they come from."""
+        if self.passes is None or rate.passes in (None, self.passes):
+            return rate.seconds, rate.source
+        share = f"{self.passes} passes of the network for its {rate.passes}"
+        return rate.seconds * self.passes / rate.passes, f"{rate.source}, {share}"
 
 
 @dataclass
@@ -69,9 +80,10 @@ def times(works: Sequence[Work], rates: Sequence[Rate]) -> list[Time]:
     for work in works:
         for device, rate in work.known(rates).items():
             time = found.setdefault((work.part, device), Time(work.part, device))
+            seconds, source = work.by(rate)
             time.units += work.units
-            time.hours += work.units * rate.seconds / 3600
-            time.sources = tuple(dict.fromkeys((*time.sources, rate.source)))
+            time.hours += work.units * seconds / 3600
+            time.sources = tuple(dict.fromkeys((*time.sources, source)))
     return list(found.values())
 
 

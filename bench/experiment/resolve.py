@@ -59,10 +59,11 @@ class Runs:
 
         Raises:
             UserError: If nothing is left to learn from, or the batch cannot be shared by as many
-                processes.
+                processes, or cut into the groups that an objective averages over.
         """
         config, training = arm.configs[seed], self.spec.training
-        split_batch(config.batch_size, config.accumulation, training.processes)
+        split = split_batch(config.batch_size, config.accumulation, training.processes)
+        config.looks_ahead(split)
         label = f"training {arm.name} seed {seed}"
         return TrainStage(label, config, self.base, self._pairs(config.data), training)
 

@@ -68,11 +68,10 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
 
     def show(step: int, metrics: StepMetrics) -> None:
         if step % 10 == 0 or step == stage.config.steps:
-            console.print(
-                f"step {step}/{stage.config.steps} loss {metrics.loss:.4f} "
-                f"accuracy {metrics.accuracy:.2f} margin {metrics.margin:+.2e}",
-                highlight=False,
-            )
+            told = f"step {step}/{stage.config.steps} loss {metrics.loss:.4f}"
+            if metrics.accuracy is not None:
+                told += f" accuracy {metrics.accuracy:.2f} margin {metrics.margin:+.2e}"
+            console.print(told, highlight=False)
 
     training = spec.training.model_copy(update={"keep_checkpoint": False})
     train(stage.config, stage.base, stage.encode.stored(store), training, out, show)

@@ -144,6 +144,7 @@ class Cost(Checked):
     """Seconds on one core per unit of work, for the estimate of ``--plan`` only."""
 
     pair: float = Field(gt=0)
+    """Of Diffusion-DPO; other objectives count by their passes through a network."""
     image: float = Field(gt=0)
     score: float = Field(gt=0)
     start: float = Field(gt=0)

@@ -13,10 +13,14 @@ from bench.terminal import silence_libraries
 from trainers.backbones import BACKBONES
 from trainers.config import TrainConfig
 from trainers.core import OnStep, Trainer
+from trainers.machine.batches import split_batch
 from trainers.machine.processes import joined, launched
 from trainers.machine.spawn import send, spawn
 from trainers.record import CHECKPOINT, is_finished
 from trainers.sealed import drop
+
+DPO_PASSES = 8
+"""Passes through a network for a pair of Diffusion-DPO, whose cost a spec gives."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,11 @@ class TrainStage(Stage):
         return self.config.steps
 
     def expected_seconds(self, cost: Cost) -> float:
-        """Pairs of every step."""
-        return self.units * self.config.batch_size * cost.pair
+        """Pairs of every step, by the passes that each takes."""
+        config = self.config
+        split = split_batch(config.batch_size, config.accumulation, self.training.processes)
+        pair = cost.pair * config.passes(split) / DPO_PASSES
+        return self.units * config.batch_size * pair
 
     @property
     def needs(self) -> tuple[Stage, ...]:

@@ -23,8 +23,8 @@ from trainers.config import TrainConfig
 from trainers.data.settings import DataSettings
 
 PAGE = (Path(__file__).parents[2] / "docs/specs.md").read_text()
-RESOLVED = {"backbone", "base_sha256", "data_sha256", "seed"}
-"""Fields of a run that the spec gives elsewhere."""
+RESOLVED = {"version", "backbone", "base_sha256", "data_sha256", "seed"}
+"""Fields of a run that the spec gives elsewhere, or cannot change."""
 KINDS: dict[type[BaseModel], set[str]] = {
     Spec: set(), Generate: set(), Encoding: set(), Training: set(), Scoring: set(),
     Statistics: set(), Equivalence: set(), Cost: set(), DataSettings: set(),

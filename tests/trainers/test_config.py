@@ -17,11 +17,13 @@ FULL: dict[str, Any] = {
     "reference": {"name": "hard-copy", "tau": 16, "delta": 0.005},
     "timesteps": {"law": LAW, "scale": {"name": "inverse-sqrt-snr"}},
     "data": {"resolution": 64, "flip": 0.5},
+    "noising": {"name": "ddim-inversion"},
+    "safeguard": {"name": "sdpo", "neighbours": 2},
     "weights": {"name": "lora", "rank": 8},
     "ema": {"decay": 0.999},
     "precision": "bfloat16",
 }
-ONE_VALUE = {"weights.init", "weights.dropout", "optimizer.version"}
+ONE_VALUE = {"version", "weights.init", "weights.dropout", "optimizer.version"}
 """Fields that only a single value is allowed for."""
 HALF: dict[str, Any] = {
     "precision": "float16",
@@ -58,6 +60,14 @@ OTHER: dict[str, Any] = {
     "timesteps.law.intervals": 50,
     "timesteps.scale.name": "constant",
     "timesteps.scale.floor": None,
+    "noising.name": "renoise",
+    "noising.steps": 9,
+    "noising.grid": "fixed",
+    "noising.eta": 0.0,
+    "safeguard.name": "none",
+    "safeguard.mu": 0.5,
+    "safeguard.neighbours": 1,
+    "safeguard.epsilon": 0.0,
     "optimizer.name": "adafactor",
     "optimizer.lr": 2e-3,
     "optimizer.warmup_steps": 5,
@@ -122,6 +132,49 @@ def test_every_field_is_part_of_the_identity(configure: Configure) -> None:
     assert sorted(paths(resolved)) == sorted({*OTHER, *ONE_VALUE})
     ids = {TrainConfig.model_validate(changed(resolved, p, v)).run_id() for p, v in OTHER.items()}
     assert len(ids | {base.run_id()}) == len(OTHER) + 1
+
+
+def test_what_is_off_is_in_no_identity(configure: Configure) -> None:
+    """An empty slot, written out or not: so a later one changes the identity of no run before it.
+
+    Whatever is on is there.
+    """
+    plain = configure()
+    assert not {"noising", "safeguard"} & plain.model_dump(mode="json").keys()
+    off = {"noising": {"name": "forward"}, "safeguard": {"name": "none"}}
+    smooth: dict[str, Any] = {"name": "dpo", "beta": 100.0, "label_smoothing": 0.0, "robust": False}
+    assert configure(**off, objective=smooth).run_id() == plain.run_id()
+    on: list[dict[str, Any]] = [
+        {"noising": {"name": "forward", "share": "timestep"}},
+        {"noising": {"name": "renoise"}},
+        {"safeguard": {"name": "sdpo"}},
+        {"objective": smooth | {"label_smoothing": 0.1}},
+        {"objective": smooth | {"label_smoothing": 0.1, "robust": True}},
+    ]
+    ids = {configure(**changes).run_id() for changes in on}
+    assert len(ids | {plain.run_id()}) == len(on) + 1
+    for changes in on:
+        config = configure(**changes)
+        assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_what_has_no_meaning_makes_no_other_run(configure: Configure) -> None:
+    """A reference that is not looked at, and a guard of pairs where images stand alone."""
+    copied = {"reference": {"name": "hard-copy"}}
+    guarded = {"safeguard": {"name": "sdpo"}}
+    for name, unpaired in (("mapo", False), ("sft", True)):
+        objective = {"objective": {"name": name}}
+        plain = configure(**objective).run_id()
+        assert configure(**objective, **copied).run_id() == plain
+        assert (configure(**objective, **guarded).run_id() == plain) == unpaired
+    kto = {"objective": {"name": "kto"}}
+    assert configure(**kto, **guarded).run_id() == configure(**kto).run_id()
+    assert configure(**kto, **copied).run_id() != configure(**kto).run_id()
+
+
+def test_a_run_of_another_loop_is_refused(configure: Configure) -> None:
+    with pytest.raises(ValidationError, match="version"):
+        configure(version=1)
 
 
 def backwards(value: Any) -> Any:

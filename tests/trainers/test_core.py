@@ -235,21 +235,23 @@ def test_a_batch_that_cannot_be_cut_is_refused(
 def test_sft_does_not_see_the_loser(
     configure: Configure, backbone: StableDiffusion, latents: Pairs
 ) -> None:
-    """Other losers change neither its loss nor its gradients."""
+    """Neither is it read, nor is anything of it or of a reference computed or logged."""
+    asked: list[list[int]] = []
 
     class Winners(Pairs):
-        def images(self, rows: Tensor) -> tuple[Moments, Moments]:
-            winner, _ = super().images(rows)
-            return winner, winner
+        def chosen_images(self, rows: Tensor, sides: Tensor) -> Moments:
+            asked.append(sides.tolist())
+            return super().chosen_images(rows, sides)
 
     winners = Winners(latents.index, DataSettings(), latents.encodings)
-    config = configure(objective={"name": "sft"}, optimizer=LOSSLESS)
-    one, other = Trainer(config, backbone, latents), Trainer(config, backbone, winners)
-    first, second = one.advance(), other.advance()
-    assert first.loss == pytest.approx(first.policy_winner, rel=1e-6)
-    assert second.loss == pytest.approx(first.loss, rel=1e-6)
-    assert second.policy_loser != pytest.approx(first.policy_loser, rel=1e-3)
-    check_gradients(one.policy, other.policy)
+    trainer = Trainer(configure(objective={"name": "sft"}), backbone, winners)
+    assert trainer.init is None
+    assert trainer.reference is None
+    metrics = trainer.advance()
+    assert asked == [[0, 0]]
+    assert metrics.loss == pytest.approx(metrics.policy_winner, rel=1e-6)
+    gone = (metrics.policy_loser, metrics.reference_winner, metrics.reference_loser)
+    assert (*gone, metrics.margin, metrics.accuracy) == (None,) * 5
 
 
 def test_divergence_derived_again(

@@ -17,7 +17,7 @@ from trainers.seeds import derive, numpy_generator
 from trainers.streams import Draws, Stream
 
 SHAPE = (2, 3, 3)
-FIELDS = ("rows", "uniform", "noise", "posterior", "drop")
+FIELDS = ("rows", "uniform", "noise", "posterior", "drop", "image", "positions")
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,28 @@ class Backbone(ABC):
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network should predict for ``x_t``."""
 
+    def shares(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """``a`` and ``b`` of ``x_t = a x_0 + b eps``, each ``[n, 1, 1, 1]``.
+
+        Raises:
+            UserError: If the backbone cannot tell; noisings by inversion need it.
+        """
+        raise UserError(
+            f"backbone {self.name!r} has no shares() and split(): set noising to forward"
+        )
+
+    def split(
+        self, prediction: Tensor, noisy: Tensor, a: Tensor, b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The ``x_0`` and ``eps`` that a prediction makes of ``noisy``, a mixture by a and b.
+
+        Raises:
+            UserError: See :meth:`shares`.
+        """
+        raise UserError(
+            f"backbone {self.name!r} has no shares() and split(): set noising to forward"
+        )
+
     @abstractmethod
     def predict(
         self, network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition

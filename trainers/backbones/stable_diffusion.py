@@ -70,6 +70,19 @@ class StableDiffusion(LatentModel):
         velocity: Tensor = self.scheduler.get_velocity(latents, noise, timesteps)
         return velocity
 
+    def shares(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """See the base class."""
+        kept = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
+        return kept.sqrt(), (1 - kept).sqrt()
+
+    def split(
+        self, prediction: Tensor, noisy: Tensor, a: Tensor, b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See the base class."""
+        if self.scheduler.config.prediction_type == "epsilon":
+            return (noisy - b * prediction) / a, prediction
+        return a * noisy - b * prediction, a * prediction + b * noisy
+
     def predict(
         self, network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition
     ) -> Tensor:

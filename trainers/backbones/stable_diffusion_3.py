@@ -137,6 +137,17 @@ class StableDiffusion3(LatentModel):
         """See the base class; the same at every timestep."""
         return noise - latents
 
+    def shares(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """See the base class."""
+        sigmas = self._sigmas[timesteps].view(-1, 1, 1, 1)
+        return 1 - sigmas, sigmas
+
+    def split(
+        self, prediction: Tensor, noisy: Tensor, a: Tensor, b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See the base class."""
+        return noisy - b * prediction, noisy + a * prediction
+
     def predict(
         self, network: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition
     ) -> Tensor:

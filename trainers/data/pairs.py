@@ -21,13 +21,12 @@ class Pairs(PairData):
         self.index = index
         self.encodings = encodings
         labels = 1 - index.labels if settings.swap_labels else index.labels
-        self._winner = (labels < 0.5).astype(np.int64)
+        self._winner = torch.from_numpy((labels < 0.5).astype(np.int64))
         self._preference = torch.from_numpy(np.maximum(labels, 1 - labels))
-        # One condition serves both images: that of the winner.
-        sizes = index.micro[np.arange(len(index)), self._winner]
+        sizes = index.micro.copy()
         if settings.micro == "hard-coded":
-            sizes[:, :2] = sizes[:, 4:]
-            sizes[:, 2:4] = 0
+            sizes[..., :2] = sizes[..., 4:]
+            sizes[..., 2:4] = 0
         self._micro = torch.from_numpy(sizes).float() if micro else None
 
     @property
@@ -41,16 +40,26 @@ class Pairs(PairData):
 
     def images(self, rows: Tensor) -> tuple[Moments, Moments]:
         """See the base class."""
-        pairs, winner = rows.tolist(), self._winner[rows.numpy()]
-        both = self.encodings.images(2 * pairs, np.concatenate([winner, 1 - winner]).tolist())
+        first = torch.zeros_like(rows)
+        both = self.chosen_images(rows.repeat(2), torch.cat([first, first + 1]))
         (w_mean, l_mean), (w_std, l_std) = both.mean.chunk(2), both.std.chunk(2)
         return Moments(w_mean, w_std), Moments(l_mean, l_std)
 
+    def chosen_images(self, rows: Tensor, sides: Tensor) -> Moments:
+        """See the base class; only these are read."""
+        return self.encodings.images(rows.tolist(), (self._winner[rows] ^ sides).tolist())
+
     def condition(self, rows: Tensor, dropped: Tensor) -> Condition:
+        """See the base class: that of the winner."""
+        return self.chosen_condition(rows, dropped, torch.zeros_like(rows))
+
+    def chosen_condition(self, rows: Tensor, dropped: Tensor, sides: Tensor) -> Condition:
         """See the base class."""
         named = zip(rows.tolist(), dropped.tolist(), strict=True)
         texts = self.encodings.prompts(["" if d else self.index.prompts[row] for row, d in named])
-        return texts if self._micro is None else {**texts, "micro": self._micro[rows]}
+        if self._micro is None:
+            return texts
+        return {**texts, "micro": self._micro[rows, self._winner[rows] ^ sides]}
 
     def preference(self, rows: Tensor) -> Tensor:
         """See the base class."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from trainers.objectives.base import Objective, PairErrors
+from trainers.objectives.base import Batch, Objective
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class SFT(Objective):
-    """``L_w``: the denoising error of the winner. Reference, loser and ``lambda`` are not used."""
+    """``L_w``: the denoising error of the winner. There is no beta that ``lambda`` could scale.
+
+    The baseline of Diffusion-DPO (arXiv 2311.12908, ``--sft`` of its code).
+    """
 
     name: ClassVar[str] = "sft"
+    version: ClassVar[int] = 2
+    images: ClassVar[Literal[1, 2]] = 1
     referenced: ClassVar[bool] = False
 
-    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         """See the class; ``[n]``, at least 0."""
-        return errors.policy_winner
+        return batch.winner.error

@@ -25,8 +25,8 @@ class Roles(NamedTuple):
 
     policy: nn.Module
     """Trainable, in float32."""
-    init: nn.Module
-    """The pretrained network, frozen."""
+    init: nn.Module | None
+    """The pretrained network, frozen; None if it is not wanted."""
 
 
 class Weights(Settings, ABC):
@@ -40,12 +40,13 @@ class Weights(Settings, ABC):
     """What frozen weights are stored in: float32, or the precision that the run computes in."""
 
     @abstractmethod
-    def start(self, load: Callable[[], nn.Module], seed: int) -> Roles:
+    def start(self, load: Callable[[], nn.Module], seed: int, init: bool = True) -> Roles:
         """The networks at step 0.
 
         Args:
             load: Gives the pretrained network in float32, a new copy at each call.
             seed: The run's seed, for weights that start at random.
+            init: Whether the pretrained network is wanted beside the policy.
         """
 
     def trained_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:

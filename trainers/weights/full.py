@@ -23,12 +23,14 @@ class Full(Weights):
 
     name: ClassVar[str] = "full"
 
-    def start(self, load: Callable[[], nn.Module], seed: int) -> Roles:
+    def start(self, load: Callable[[], nn.Module], seed: int, init: bool = True) -> Roles:
         """See the base class; nothing is random."""
-        init = load().eval().requires_grad_(False)
+        if not init:
+            return Roles(policy=load().train(), init=None)
+        frozen = load().eval().requires_grad_(False)
         if self.frozen_dtype != "float32":
-            init.to(torch_dtype(self.frozen_dtype))
-        return Roles(policy=load().train(), init=init)
+            frozen.to(torch_dtype(self.frozen_dtype))
+        return Roles(policy=load().train(), init=frozen)
 
     def network(self, role: nn.Module) -> nn.Module:
         """See the base class: the role itself."""

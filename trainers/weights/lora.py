@@ -49,7 +49,7 @@ class LoRA(Weights):
             )
         return value
 
-    def start(self, load: Callable[[], nn.Module], seed: int) -> Roles:
+    def start(self, load: Callable[[], nn.Module], seed: int, init: bool = True) -> Roles:
         """See the base class; the seed decides A.
 
         Raises:
@@ -62,10 +62,10 @@ class LoRA(Weights):
             base.to(torch_dtype(self.frozen_dtype))
         alpha = self.rank if self.alpha is None else self.alpha
         adapted = add_adapter(base, self.rank, alpha, self.targets, self.init, seed)
-        init = Adapted(adapted, off=base)
-        policy = copy.deepcopy(init).requires_grad_(True)
+        without = Adapted(adapted, off=base)
+        policy = copy.deepcopy(without).requires_grad_(True)
         policy.network.train()
-        return Roles(policy, init)
+        return Roles(policy, without if init else None)
 
     def trained_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
         """See the base class: A and B of every target."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.objectives import OBJECTIVES, Objective, PairErrors
+from trainers.objectives import OBJECTIVES, Batch, Objective, State, Values
 from trainers.objectives.conformance import check
 
 
@@ -21,45 +21,83 @@ class Good(Objective):
     name: ClassVar[str] = "good"
     beta: float = 100.0
 
-    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
-        return (1 - self.beta * scale * errors.margin).relu()
+    def loss(self, batch: Batch) -> Tensor:
+        return (1 - batch.logit(self.beta)).relu()
 
 
 class Mean(Good):
-    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
-        return super().loss(errors, scale).mean()
+    def loss(self, batch: Batch) -> Tensor:
+        return super().loss(batch).mean()
 
 
 class Infinite(Good):
-    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
-        return super().loss(errors, scale) - errors.margin.abs().log()
+    def loss(self, batch: Batch) -> Tensor:
+        return super().loss(batch) - batch.margin.abs().log()
 
 
 class Cut(Good):
-    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
-        return super().loss(errors, scale).detach()
+    def loss(self, batch: Batch) -> Tensor:
+        return super().loss(batch).detach()
 
 
 class Elsewhere(Good):
-    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
-        return super().loss(errors, scale).detach() + torch.zeros(8).double().requires_grad_()
+    def loss(self, batch: Batch) -> Tensor:
+        return super().loss(batch).detach() + torch.zeros(8).double().requires_grad_()
 
 
 class Flat(Good):
-    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
-        return 0 * super().loss(errors, scale)
+    def loss(self, batch: Batch) -> Tensor:
+        return 0 * super().loss(batch)
 
 
 class Relative(Good):
-    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
-        losses = super().loss(errors, scale)
+    def loss(self, batch: Batch) -> Tensor:
+        losses = super().loss(batch)
         return losses - losses.mean()
 
 
 class Drawing(Good):
-    def loss(self, errors: PairErrors, scale: Tensor) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         torch.rand(1)
-        return super().loss(errors, scale)
+        return super().loss(batch)
+
+
+class Weighted(Good):
+    """lambda on the loss."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        return batch.scale * (1 - 0.5 * self.beta * batch.margin).relu()
+
+
+class Local(Good):
+    """A statistic that is a mean already: another for every cut."""
+
+    def statistics(self, batch: Batch) -> Values:
+        return {"margin": batch.margin.mean().expand_as(batch.margin)}
+
+
+class Forgetful(Good):
+    """Its state has other names after a step."""
+
+    @property
+    def group(self) -> None:
+        return None
+
+    def statistics(self, batch: Batch) -> Values:
+        return {"size": batch.margin.abs()}
+
+    def initial_state(self) -> dict[str, float]:
+        return {"size": 0.0}
+
+    def next_state(self, state: State, means: State) -> State:
+        return {"margin": means["size"]}
+
+
+class Blind(Good):
+    """Looks at what it does not declare."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        return batch.winner.shift.square().flatten(1).mean(1)
 
 
 class Unversioned(Good):
@@ -70,12 +108,21 @@ FAULTS = {
     Mean: r"torch\.float64\[8\] from loss\(\), got torch\.float64\[\]",
     Infinite: "finite losses",
     Cut: "a loss with a gradient",
-    Elsewhere: "a gradient that reaches the policy's errors",
+    Elsewhere: "a gradient that reaches the policy's predictions",
     Flat: "gradients other than 0",
     Relative: "what they are in the whole batch",
     Drawing: "the global random state left alone",
+    Weighted: "lambda 2 to do what twice the beta does",
+    Local: r"statistics\(\)\['margin'\] to be a number of each row",
+    Forgetful: r"a state of \['size'\] after a step, got \['margin'\]",
     Unversioned: "a version from 1 on, got 0",
 }
+
+
+def test_what_is_not_declared_is_not_there() -> None:
+    """Rather than a number that means nothing."""
+    with pytest.raises(TypeError, match="without 'predictions'"):
+        check(Blind())
 
 
 def test_a_faultless_objective_passes() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from trainers.conventions import BETA_CONVENTIONS, beta_here, beta_there, scaled_lr, unscaled_lr
 from trainers.errors import UserError
-from trainers.objectives import PairErrors
+from trainers.objectives.conformance import of_errors
 from trainers.objectives.dpo import DPO
 
 SHAPE = (4, 64, 64)
@@ -33,8 +33,8 @@ def test_every_convention_gives_its_sources_loss(name: str) -> None:
     squares = torch.rand((4, 3, *SHAPE), generator=generator, dtype=torch.float64)
     theirs = beta_there(5000.0, name, SHAPE)
     assert beta_here(theirs, name, SHAPE) == pytest.approx(5000.0)
-    errors = PairErrors(*squares.mean((2, 3, 4)))
-    ours = DPO(beta=5000.0).loss(errors, torch.ones(3))
+    errors = squares.mean((2, 3, 4))
+    ours = DPO(beta=5000.0).loss(of_errors(errors[:2], errors[2:]))
     u = logits(theirs, name, squares)
     torch.testing.assert_close(ours, torch.log1p((-u).exp()), rtol=1e-9, atol=0)
 

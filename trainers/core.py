@@ -14,8 +14,9 @@ from trainers import checkpoint
 from trainers.backbones import Backbone, Condition
 from trainers.config import TrainConfig
 from trainers.data.base import PairData
-from trainers.errors import UserError
+from trainers.errors import NotFinite, UserError
 from trainers.files import clear, clear_parts, tell
+from trainers.input.tensors import not_finite
 from trainers.machine.batches import split_batch
 from trainers.machine.execution import (
     autocast,
@@ -162,7 +163,8 @@ class Trainer:
             self._backward(draws, timesteps, rows)
             for rows in torch.arange(self.split.rows).chunk(self.split.parts)
         ]
-        statistics, norm = self._update(self.processes.gather(torch.cat(parts, dim=1)))
+        columns = self.processes.gather(torch.cat(parts, dim=1))
+        statistics, norm = self._update(columns, lambda: self._fault(draws, timesteps, columns))
         self.step += 1
         if config.ema is not None and self.average is not None:
             config.ema.after_step(self.step, self.average, self.policy)
@@ -171,8 +173,12 @@ class Trainer:
         )
         return statistics.metrics(self.step, norm, lr, event, len(self.backbone.snr))
 
-    def _update(self, columns: Tensor) -> tuple[StepStatistics, float | None]:
+    def _update(
+        self, columns: Tensor, fault: Callable[[], str]
+    ) -> tuple[StepStatistics, float | None]:
         """Apply the gradients; ``columns`` are the statistics of the batch, on the device.
+
+        ``fault`` says what is wrong where they are not finite.
 
         Gives them and the norm of the gradients: None if they overflowed, and nothing was done. All
         comes from the device in one transfer, the only one that a step waits for (the scaler of
@@ -189,12 +195,28 @@ class Trainer:
         # Float16 overflows at too large a loss scale; the scaler lowers it, but not below 1 here.
         mends = self.scaler.is_enabled() and self.scaler.get_scale() > 1
         if not finite and not (mends and statistics.finite):
-            raise FloatingPointError(
-                f"the gradient of step {self.step + 1} is not finite: lower the learning rate"
-            )
+            raise NotFinite(f"the gradient of step {self.step + 1} is not finite: {fault()}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return statistics, length if finite else None
+
+    @torch.no_grad()
+    def _fault(self, draws: Draws, timesteps: Tensor, columns: Tensor) -> str:
+        """Why a step was not finite, and what to do: what went in may not have been either.
+
+        Each process says so of its own rows, and waits for no other.
+        """
+        batch = self._batch(draws, timesteps, torch.arange(self.split.rows))
+        inputs = {"images": batch.noisy, "targets": batch.target, **batch.condition}
+        if bad := not_finite(inputs.items()):
+            return (
+                f"the encodings of its pairs hold NaN or infinities ({', '.join(bad)}), from the "
+                "autoencoder or a text encoder of the base model: delete them, and take another "
+                "base model or data.precision float32"
+            )
+        if self.reference.model is self.init and not columns[3:5].isfinite().all():
+            return "nor is what the pretrained network predicts: take another base model or float32"
+        return "lower the learning rate"
 
     def _backward(self, draws: Draws, timesteps: Tensor, rows: Tensor) -> Tensor:
         """Add some rows' part to the gradients; gives the columns of :class:`StepStatistics`."""

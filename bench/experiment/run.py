@@ -1,6 +1,7 @@
 """The main job: run what is missing of an experiment, and write its results."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.console import Console
 from bench.experiment.collect import collect, make_manifest, make_protocol
 from bench.experiment.devices import check_devices, devices
 from bench.experiment.folder import STORE, check_folder, up_to_date
+from bench.experiment.models import check_model
 from bench.experiment.prepare import Experiment
 from bench.launch.graph import Outcome
 from bench.launch.local import run_stages
@@ -15,9 +17,12 @@ from bench.launch.progress import display
 from bench.results.files import write_results
 from bench.spec.model import Spec
 from bench.stages.base import Stage
-from bench.stages.score import ScoreStage
+from bench.stages.score import ScoreStage, unscored
 from bench.stages.store import Store
 from trainers.files import make_writable
+
+Check = Callable[[Sequence[Stage], Store], None]
+"""May refuse stages that are to be run in a store."""
 
 
 def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
@@ -42,9 +47,20 @@ def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
 
 
 def ablate(
-    experiment: Experiment, out: Path, workers: int, console: Console
+    experiment: Experiment,
+    out: Path,
+    workers: int,
+    console: Console,
+    check: Check = lambda stages, store: None,
 ) -> tuple[Path, Outcome]:
     """Run an experiment below ``out`` and write its results to ``out/<name>``, tables aside.
+
+    Args:
+        experiment: What is run, where it is missing.
+        out: Folder of store and results.
+        workers: Processes.
+        console: Where progress is shown.
+        check: Called with the stages that are missing before any of them runs.
 
     Returns:
         That folder, and what ran.
@@ -59,7 +75,9 @@ def ablate(
     outcome = Outcome()
     if todo:
         make_writable(store.root)
+        check(todo, store)
         check_devices(experiment.spec)
+        check_model(experiment.spec, todo)
         with display(console, todo, experiment.spec.cost, workers) as shown:
             outcome = run_stages(todo, store, workers, shown)
     return _write(experiment, out, store, anew=bool(todo)), outcome
@@ -88,6 +106,13 @@ def _write(experiment: Experiment, out: Path, store: Store, anew: bool) -> Path:
     manifest = make_manifest(experiment, store) if stale else None
     write_results(folder, make_protocol(experiment), scores, manifest)
     return folder
+
+
+def unscored_images(experiment: Experiment, store: Store) -> list[str]:
+    """A line for each image that has no score though its stage is done."""
+    stages = {s.id: s for s in experiment.stages() if isinstance(s, ScoreStage)}
+    done = (stage for stage in stages.values() if stage.done(store) is not None)
+    return [line for stage in done for line in unscored(stage, store)]
 
 
 def default_workers(spec: Spec) -> int:

@@ -43,7 +43,7 @@ def export(base: Path, network: Path, out: Path) -> str:
             f"expected a folder with a trained network in it, {own}, or with an adapter, "
             f"{ADAPTER_FILE}, got {network}: give the folder that a training run has filled"
         )
-    model.check("float32", "float32")
+    model.check("float32")
     trained = model.load_trained(network)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:

@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import IO, Any
 
-from bench.official.build import STAMP, WORKER, check, default_folder, python_of
+from bench.official.build import WORKER, check, default_folder, python_of, read_stamp
 from trainers.errors import UserError
 
 PLACE = "DPO_BENCH_OFFICIAL"
@@ -43,11 +43,12 @@ def versions(folder: Path) -> dict[str, str]:
     Raises:
         UserError: If the packages do not import.
     """
-    stamp = folder / STAMP
-    if not stamp.is_file():
-        return check(folder)
-    found: dict[str, str] = json.loads(stamp.read_text())["found"]
-    return found
+    stamp = read_stamp(folder)
+    return check(folder) if stamp is None else stamp["found"]
+
+
+class WorkerLost(RuntimeError):
+    """The worker died or hung: whatever it was asked for, it gives no more answers."""
 
 
 class Worker:
@@ -103,7 +104,7 @@ class Worker:
 
         Raises:
             UserError: If the packages could not score them.
-            RuntimeError: If the worker died, or did not answer in time; it is ended then.
+            WorkerLost: If the worker died, or did not answer in time; it is ended then.
         """
         paths = [str(path.absolute()) for path in images]
         request = json.dumps({"reward": reward, "images": paths, "prompts": list(prompts)})
@@ -113,16 +114,16 @@ class Worker:
             line = self._answers.get(timeout=seconds)
         except queue.Empty:
             _end(self._process)
-            raise RuntimeError(self._told(f"gave no answer within {seconds:g} s")) from None
+            raise WorkerLost(self._told(f"gave no answer within {seconds:g} s")) from None
         if line is None:
             self._answers.put(None)  # for whoever asks again
             _end(self._process)
-            raise RuntimeError(self._told(f"ended with code {self._process.returncode}"))
+            raise WorkerLost(self._told(f"ended with code {self._process.returncode}"))
         try:
             answer: dict[str, Any] = json.loads(line)
         except ValueError:
             _end(self._process)
-            raise RuntimeError(self._told(f"answered {line!r:.80}")) from None
+            raise WorkerLost(self._told(f"answered {line!r:.80}")) from None
         if "error" in answer:
             raise UserError(
                 "the worker of the published packages could not score: "

@@ -7,7 +7,7 @@ is kept: a report words what stands here.
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from trainers.input.checked import Checked
 
@@ -129,6 +129,16 @@ class Pairs(Record):
     """Ties that were left out."""
     labelled_by: tuple[str, ...]
     """Rewards that the preferences were made from."""
+    shared_prompts: int = 0
+    """Prompts of the evaluation that are captions of these pairs, too, spelling aside."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """None that are shared are not told: files of before they were counted stay as they are."""
+        data: dict[str, Any] = serialise(self)
+        if not self.shared_prompts:
+            del data["shared_prompts"]
+        return data
 
 
 class Protocol(Record):

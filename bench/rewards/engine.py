@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from PIL import Image
 from pyarrow import csv
 
 from bench.images.read import Item
+from bench.official.client import WorkerLost
 from bench.rewards import REWARDS
 from bench.rewards.base import Reward, Scores
 from bench.rewards.kit.shared import Shared
@@ -58,14 +60,31 @@ class Scored:
     failed: dict[str, Exception] = field(default_factory=dict)
     """Why a reward stopped, by its name."""
     unread: dict[str, UserError] = field(default_factory=dict)
-    """Why an image could not be read, by its sha256."""
+    """Why an image could not be read, by its name."""
+    refused: dict[tuple[str, str], Exception] = field(default_factory=dict)
+    """Why a reward has no score of an image, by both names."""
     tell: Callable[[str, Exception], None] = lambda name, error: None
     """Told at once when a reward stops."""
 
+    def key(self, reward: str, item: Item) -> Key:
+        """What the score of an item is found by."""
+        return (self.signatures.get(reward, ""), item.sha256, item.prompt)
+
     def of(self, reward: str, items: Sequence[Item]) -> list[float | None]:
         """The score of each item, None where there is none."""
-        signature = self.signatures.get(reward, "")
-        return [self.scores.get((signature, item.sha256, item.prompt)) for item in items]
+        return [self.scores.get(self.key(reward, item)) for item in items]
+
+    def missing(self) -> list[str]:
+        """A line for each image that could not be read, or that a reward could not score."""
+        return [
+            *map(str, self.unread.values()),
+            *(f"{image}: {name}: {describe(why)}" for (name, image), why in self.refused.items()),
+        ]
+
+    def has_scored(self, reward: str) -> bool:
+        """Whether there is any score of a reward, be it of an earlier job."""
+        signature = self.signatures[reward]
+        return any(known == signature for known, _, _ in self.scores)
 
     @contextmanager
     def guard(self, name: str) -> Iterator[None]:
@@ -80,7 +99,7 @@ class Scored:
 def describe(error: Exception) -> str:
     """One line for what stopped a reward."""
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or "out of memory" in text:
+    if _wants_memory(error):
         text += " (try a smaller --batch-size, --dtype bfloat16 or another --device)"
     return text
 
@@ -106,7 +125,47 @@ def run(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str]) -
         from trainers.machine.execution import set_matmul
 
         set_matmul(reward.matmul)
-    return reward.score(images, prompts)
+    scores = np.asarray(reward.score(images, prompts), np.float32)
+    if scores.shape != (len(images),):
+        raise UserError(
+            f"reward {reward.card.name!r}: expected a score for each of {len(images)} images, got "
+            f"an array of shape {scores.shape}"
+        )
+    return scores
+
+
+def run_each(
+    reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str]
+) -> tuple[list[float], dict[int, Exception]]:
+    """As :func:`run`, with NaN and a reason for each image that the reward fails at.
+
+    What fails together is scored in halves, and so on.
+
+    Raises:
+        Exception: What the reward raises if it cannot be loaded, or lacks memory.
+    """
+    reward.load()
+    scores = [math.nan] * len(images)
+    reasons: dict[int, Exception] = {}
+    waiting = [range(len(images))]
+    while waiting:
+        part = waiting.pop()
+        try:
+            found = run(reward, images[part.start : part.stop], prompts[part.start : part.stop])
+            scores[part.start : part.stop] = found.tolist()
+        except Exception as error:
+            if _wants_memory(error) or isinstance(error, WorkerLost):
+                raise
+            if len(part) == 1:
+                reasons[part.start] = error
+            else:
+                middle = part.start + len(part) // 2
+                waiting += [range(middle, part.stop), range(part.start, middle)]
+    return scores, reasons
+
+
+def _wants_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
 def score_items(
@@ -119,8 +178,9 @@ def score_items(
 ) -> Scored:
     """Score every item by every reward into ``path``, except what is there already.
 
-    A reward that fails stops alone; what it has scored is kept. A score that is not finite is
-    written as null, and is tried again when the same job runs again.
+    A reward that fails stops alone; what it has scored is kept. An image that cannot be read, or
+    that a reward fails at, is left out alone. A score that is missing or not finite is written as
+    null, and is tried again when the same job runs again.
 
     Args:
         items: Images with their prompts.
@@ -181,7 +241,7 @@ def _chunks(items: Sequence[Item]) -> Iterator[list[Item]]:
     """Items of ``CHUNK`` distinct images at a time, all those of an image together."""
     by_image: dict[str, list[Item]] = {}
     for item in items:
-        by_image.setdefault(item.sha256, []).append(item)
+        by_image.setdefault(item.sha256 or item.name, []).append(item)
     groups = list(by_image.values())
     for start in range(0, len(groups), CHUNK):
         yield [item for group in groups[start : start + CHUNK] for item in group]
@@ -192,29 +252,32 @@ def _score_chunk(job: Scored, chunk: Sequence[Item], group: Mapping[str, Reward]
     for name, reward in group.items():
         if name in job.failed:
             continue
-        todo = {(job.signatures[name], item.sha256, item.prompt): item for item in chunk}
-        todo = {key: item for key, item in todo.items() if key not in job.scores}
-        _open(job, todo.values(), images)
-        todo = {key: item for key, item in todo.items() if item.sha256 in images}
+        wanted = [item for item in chunk if job.key(name, item) not in job.scores]
+        _open(job, wanted, images)
+        wanted = [item for item in wanted if item.sha256 in images]
+        todo = list({job.key(name, item): item for item in wanted}.values())
         if not todo:
             continue
         with job.guard(name):
-            values = run(
-                reward,
-                [images[item.sha256] for item in todo.values()],
-                [item.prompt for item in todo.values()],
-            )
-            pairs = zip(todo, values.tolist(), strict=True)
+            shown, prompts = [images[item.sha256] for item in todo], [item.prompt for item in todo]
+            values, reasons = run_each(reward, shown, prompts)
+            if len(reasons) == len(todo) and not job.has_scored(name):
+                raise reasons[0]  # It is not the images.
+            keys = [job.key(name, item) for item in todo]
+            pairs = zip(keys, values, strict=True)
             job.scores |= {key: value for key, value in pairs if math.isfinite(value)}
+            why = {keys[place]: error for place, error in reasons.items()}
+            refused = (item for item in wanted if job.key(name, item) in why)
+            job.refused |= {(name, item.name): why[job.key(name, item)] for item in refused}
 
 
 def _open(job: Scored, items: Iterable[Item], images: dict[str, Image.Image]) -> None:
     for item in items:
-        if item.sha256 not in images and item.sha256 not in job.unread:
+        if item.sha256 not in images and item.name not in job.unread:
             try:
                 images[item.sha256] = item.open()
             except UserError as error:
-                job.unread[item.sha256] = error
+                job.unread[item.name] = error
 
 
 def _read(path: Path) -> pa.Table:
@@ -289,7 +352,7 @@ def _rows(items: Sequence[Item], job: Scored, old: pa.Table) -> pa.Table:
         columns = {
             "prompt": [item.prompt for item in items],
             "k": [item.k for item in items],
-            "image_sha256": [item.sha256 for item in items],
+            "image_sha256": [item.sha256 or None for item in items],
             "reward": [name] * len(items),
             "signature": [signature] * len(items),
             "score": job.of(name, items),

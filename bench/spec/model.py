@@ -44,7 +44,8 @@ class Generate(Checked):
     EXECUTION: ClassVar[frozenset[str]] = frozenset({"batch_size", "device"})
     sampler: str = "ddim"
     """One of ``bench.images.samplers`` that fits the backbone."""
-    steps: int = Field(50, ge=1, le=10_000)
+    steps: int = Field(50, ge=1, le=1000)
+    """Not more than the timesteps that the model was trained with."""
     guidance: float = Field(7.5, ge=0, le=1000)
     eta: float = Field(0.0, ge=0, le=1)
     """Share of fresh noise in each step, for a sampler that takes it."""
@@ -182,6 +183,8 @@ class Spec(Checked):
     prompt_files: str | None = None
     """Where the files of a known set that is not shipped are, if not where its card says."""
     prompt_limit: int | None = Field(None, ge=1)
+    allow_shared_prompts: float = Field(0.01, ge=0, le=1)
+    """Share of the prompts that may be captions of training pairs, spelling aside."""
     rewards: tuple[str, ...] = Field(min_length=1)
     primary: str
     scoring: Scoring = Scoring()

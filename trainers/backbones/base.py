@@ -97,12 +97,12 @@ class Backbone(ABC):
         hashes = {name: sha256_file(path) for name, path in self.files().items()}
         return sha256_text(canonical_json(hashes))
 
-    def check(self, sampling: Precision, encoding: Precision) -> None:  # noqa: B027
+    def check(self, sampling: Precision, *encoding: Precision) -> None:  # noqa: B027
         """Read every part once, so that a damaged one is refused before the work.
 
         Args:
             sampling: Precision of all parts when images are drawn.
-            encoding: That of the text encoders when pairs are encoded.
+            encoding: Those of the text encoders when pairs are encoded.
 
         Raises:
             UserError: If a part cannot be read, or not in that precision.

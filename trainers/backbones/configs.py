@@ -73,6 +73,10 @@ def read_config(path: Path, finite: bool = True) -> dict[str, Any]:
 
 
 def _expect_bounded(path: Path, key: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for inner, part in value.items():
+            _expect_bounded(path, inner, part)
+        return
     counts = "layers" in key or key.endswith("block_types")
     most = MOST if counts else LARGEST
     leaves = list(_leaves(value))

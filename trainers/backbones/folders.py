@@ -1,10 +1,12 @@
 """Parts of a model as folders in the diffusers layout, read and written."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainers.backbones.configs import expect_class, expect_sizes, read_config, refusing, shown
 from trainers.errors import UserError
@@ -14,7 +16,7 @@ from trainers.input.tensors import (
     Shape,
     not_finite,
     read_shapes,
-    read_tensors,
+    read_weights,
     refuse_unfit,
     some,
 )
@@ -155,18 +157,41 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
+    refuse_unloaded(told, folder, folder / CONFIG)
+    refuse_overflow(model, folder, dtype)
+    return model
+
+
+def refuse_unloaded(told: Mapping[str, Any], where: Path, config: Path) -> None:
+    """Refuse a model of which not every tensor was loaded, or not every one into it.
+
+    Args:
+        told: What ``from_pretrained`` tells with ``output_loading_info``.
+        where: The file or folder of the weights.
+        config: What describes the model.
+
+    Raises:
+        UserError: If so.
+    """
     misshapen = {name: (tuple(got), tuple(own)) for name, got, own in told["mismatched_keys"]}
     missing = set(told["missing_keys"]) - misshapen.keys()
-    refuse_unfit(folder, folder / CONFIG, missing, told["unexpected_keys"], misshapen)
+    refuse_unfit(where, config, missing, told["unexpected_keys"], misshapen)
+
+
+def refuse_overflow(model: nn.Module, where: Path, dtype: torch.dtype) -> None:
+    """Refuse a loaded model with values that are not finite: as stored, or in ``dtype`` only.
+
+    Raises:
+        UserError: If there are any; ``where`` is the file or the folder of the weights.
+    """
     if bad := not_finite(model.state_dict().items()):
-        for path in weight_files(folder):
+        for path in weight_files(where) if where.is_dir() else [where]:
             if path.suffix != ".json":
-                read_tensors(path)
+                read_weights(path)
         raise UserError(
-            f"{folder}: expected weights that {dtype} can hold, got values in {some(bad)} that "
+            f"{where}: expected weights that {dtype} can hold, got values in {some(bad)} that "
             "become infinite in it: compute in bfloat16 or float32"
         )
-    return model
 
 
 def build_part(kind: Any, config: dict[str, Any], where: Path) -> Any:

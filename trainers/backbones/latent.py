@@ -104,11 +104,11 @@ class LatentModel(Backbone):
             found += [path for path in texts if path.suffix in TOKENIZER_SUFFIXES]
         return {path.relative_to(self.folder).as_posix(): path for path in found if path.is_file()}
 
-    def check(self, sampling: Precision, encoding: Precision) -> None:
+    def check(self, sampling: Precision, *encoding: Precision) -> None:
         """See the base class."""
         for part, kind in self._kinds().items():
             text = part.startswith("text_encoder")
-            for precision in {sampling, encoding} if text else {sampling}:
+            for precision in {sampling, *(encoding if text else ())}:
                 load_part(kind, self.folder / part, torch_dtype(precision))
         for part in self._tokenizers():
             self._tokenizer(part)

@@ -14,6 +14,7 @@ from trainers.data.preprocess import Pixels, preprocess
 from trainers.data.sources import BadPair, Rows
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
+from trainers.input.image import BadImage
 
 
 class Encodings(ABC):
@@ -117,7 +118,7 @@ class LiveEncodings(Encodings):
             if self.encoder.image_key(data, geometry) != self.index.keys[pair, side].tobytes():
                 raise BadPair("it is another one now")
             return preprocess(data, geometry, self.encoder.settings)
-        except BadPair as error:
+        except (BadPair, BadImage) as error:
             raise UserError(
                 f"{self.rows.place(row)}: image {side} was changed since the run began ({error}): "
                 "run the same command again"

@@ -49,6 +49,40 @@ def read_tensors(path: Path) -> Tensors:
     return tensors
 
 
+def read_checkpoint(path: Path, what: str = "a model") -> Tensors:
+    """The tensors of a file in PyTorch's own format, or those below ``state_dict`` in it.
+
+    No code that it might hold is run. ``what`` says in messages what they are of.
+
+    Raises:
+        UserError: If it holds anything else, or a value is not finite.
+    """
+    with regular(path).open("rb") as file:
+        refuse_pointer(file.read(len(POINTER)), path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = content.get("state_dict", content)
+        if not all(isinstance(value, Tensor) for value in content.values()):
+            raise TypeError("not every value is a tensor")
+    except Exception as error:  # The unpickler raises no narrower class.
+        raise UserError(
+            f"{path}: expected the tensors of {what}, read without running any code, got another "
+            f"content ({type(error).__name__}): fetch the file again"
+        ) from error
+    refuse_not_finite(content.items(), path)
+    tensors: Tensors = dict(content)
+    return tensors
+
+
+def read_weights(path: Path, what: str = "a model") -> Tensors:
+    """The tensors of a file, which is safetensors by its name, or else of PyTorch's own format.
+
+    Raises:
+        UserError: As :func:`read_tensors` and :func:`read_checkpoint`.
+    """
+    return read_tensors(path) if path.suffix == ".safetensors" else read_checkpoint(path, what)
+
+
 def _names(stream: Any) -> list[str]:
     return list(stream.keys())
 
@@ -95,7 +129,7 @@ def refuse_not_finite(tensors: Iterable[tuple[str, Tensor]], where: Path) -> Non
 
 def refuse_unfit(
     where: Path,
-    config: Path,
+    config: Path | str,
     missing: Collection[str] = (),
     unexpected: Collection[str] = (),
     misshapen: Mapping[str, tuple[Shape, Shape]] | None = None,
@@ -104,7 +138,7 @@ def refuse_unfit(
 
     Args:
         where: What they were read from.
-        config: What describes the model.
+        config: What describes the model: a file, or words.
         missing: Names that the model has and the weights lack.
         unexpected: Names that the weights have and the model lacks.
         misshapen: Shape in the weights and in the model, by name.
@@ -112,20 +146,26 @@ def refuse_unfit(
     Raises:
         UserError: If there is one of these.
     """
-    faults = [f"without {some(missing)}"] if missing else []
-    faults += [f"with {some(unexpected)} besides"] if unexpected else []
-    faults += [
-        f"with {name} of shape {list(got)} instead of {list(expected)}"
-        for name, (got, expected) in sorted((misshapen or {}).items())[:NAMED]
+    model = f"the model that {config} describes" if isinstance(config, Path) else config
+    faults = [
+        f"{how} {len(names)} tensors, such as {min(names)!r}"
+        for how, names in (("without", missing), ("with other", unexpected))
+        if names
     ]
+    if misshapen:
+        name, (got, expected) = min(misshapen.items())
+        faults.append(
+            f"with {len(misshapen)} of another shape, such as {name!r} of {list(got)} instead of "
+            f"{list(expected)}"
+        )
     if faults:
         raise UserError(
-            f"{where}: expected exactly the tensors of the model that {config} describes, got "
-            f"weights {', '.join(faults)}: take both from the same model"
+            f"{where}: expected exactly the tensors of {model}, got weights {', '.join(faults)}: "
+            "take both from the same model"
         )
 
 
-def fit(tensors: Tensors, shapes: Mapping[str, Shape], where: Path, config: Path) -> None:
+def fit(tensors: Tensors, shapes: Mapping[str, Shape], where: Path, config: Path | str) -> None:
     """Refuse tensors whose names or shapes are not ``shapes``; see :func:`refuse_unfit`.
 
     Raises:

@@ -1,5 +1,6 @@
 """Paired images: what an image depends on, and what it does not."""
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from bench.assets import model_folder
 from bench.experiment.single import generate_images
@@ -335,3 +337,73 @@ def test_a_network_without_a_unet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a folder with a trained 'unet' in it"):
         generate_images("mini-sd", tmp_path, "mini-dev", 1, Generate(), tmp_path / "out", quiet())
     assert not (tmp_path / "out").exists()
+
+
+def overflowing(folder: Path) -> Path:
+    """A model whose last decoder block reaches 1e6, which the group norm after it undoes."""
+    shutil.copytree(model_folder("mini-sd"), folder)
+    path = folder / "vae/diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    for name in tensors:
+        if re.match(r"decoder\.up_blocks\.3\.resnets\.1\.conv2\.", name):
+            tensors[name] = tensors[name] * 3e4
+    save_file(tensors, path, {"format": "pt"})
+    return folder
+
+
+def test_an_image_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
+    """An autoencoder that overflows in float16: the image is named, and the way out works."""
+    base, chosen = overflowing(tmp_path / "model"), {"steps": 2, "batch_size": 2}
+    texts = [prompt for _, prompt in PROMPTS]
+
+    def make(dtype: str) -> None:
+        settings = Generate(dtype=dtype, **chosen)
+        write_images(base, None, "stable-diffusion", texts, settings, tmp_path / dtype, lambda _: 0)
+
+    message = f"image 0 of prompt {texts[0]!r}: .* the autoencoder gave NaN or infinities in float"
+    with pytest.raises(UserError, match=message + "16: .* to bfloat16 or float32"):
+        make("float16")
+    assert not list((tmp_path / "float16").glob("*.png"))
+    for way_out in ("float32", "bfloat16"):
+        make(way_out)
+        assert all(pixels(tmp_path / way_out, text).mean() > 10 for text in texts)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("source", ["sampler", "autoencoder"])
+def test_the_image_and_the_part_at_fault_are_named(
+    monkeypatch: pytest.MonkeyPatch, source: str, value: float
+) -> None:
+    """One value of the second image is enough; an infinity alone would be clamped to white."""
+    pipeline = load_pipeline(model_folder("mini-sd"), None, "ddim")
+    part = pipeline.vae.post_quant_conv if source == "sampler" else pipeline.vae.decoder.conv_out
+    forward = part.forward
+
+    def spoilt(values: Any) -> Any:
+        made = forward(values)
+        made[1, 0, 0, 0] = value
+        return made
+
+    monkeypatch.setattr(part, "forward", spoilt)
+    texts = [prompt for _, prompt in PROMPTS[:3]]
+    keys = [(text, 7) for text in texts]
+    message = rf"image 7 of prompt {texts[1]!r}: .* the {source} gave NaN .* in float32: lower the"
+    with pytest.raises(UserError, match=message):
+        draw(pipeline, texts, keys, Generate(steps=2))
+    monkeypatch.setattr(part, "forward", forward)
+    assert len(draw(pipeline, texts, keys, Generate(steps=2))) == 3
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpm++"])
+@pytest.mark.parametrize("timesteps", [1000, 10])
+def test_more_steps_than_the_model_has_are_refused(
+    tmp_path: Path, sampler: str, timesteps: int
+) -> None:
+    """Leading steps and their offset pass the last timestep even where as many are asked for."""
+    base = tmp_path / "model"
+    shutil.copytree(model_folder("mini-sd"), base)
+    path = base / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_train_timesteps": timesteps}))
+    pipeline = load_pipeline(base, None, sampler)
+    with pytest.raises(UserError, match=f"a model of {timesteps} training timesteps, got 1000$"):
+        draw(pipeline, ["owl"], [("owl", 0)], Generate(sampler=sampler, steps=1000))

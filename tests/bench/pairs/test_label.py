@@ -17,6 +17,7 @@ import bench.pairs.label
 from bench.pairs.label import label_pairs
 from bench.rewards.base import Card, Reward, Scores
 from trainers.data.sources import Source, make_source
+from trainers.errors import UserError
 
 PAIRS = 10
 DAMAGED = 3
@@ -186,3 +187,35 @@ def test_kept_scores_that_were_changed_are_made_again_and_told(
     assert reward.scored == 10 + 4
     assert out.read_bytes() == whole.read_bytes()
     assert capfd.readouterr().err.count("1 scores are damaged: they are made again") == 1
+
+
+class Picky(Brightness):
+    """Fails at the images of two prompts, or of all."""
+
+    refused: tuple[str, ...] = ("p1", "p6")
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        if {*prompts} & {*self.refused}:
+            raise RuntimeError("too odd")
+        return super().score(images, prompts)
+
+
+def test_pairs_that_the_reward_fails_at_are_left_out_and_named(
+    source: Source, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.parquet"
+    done = label_pairs(source, Picky(), out, tie=1.0)
+    left = [f"p{i}" for i in range(PAIRS) if i not in (1, DAMAGED, 6)]
+    assert pq.read_table(out)["caption"].to_pylist() == left
+    assert (done.written, done.damaged) == (7, 3)
+    assert [line.partition(": ")[0] for line in done.reasons] == [
+        f"in.parquet row group 0 row {row}" for row in (1, DAMAGED, 6)
+    ]
+    assert done.reasons[0].endswith(": RuntimeError: too odd")
+
+
+def test_a_reward_that_fails_at_all_is_one_line(source: Source, tmp_path: Path) -> None:
+    reward = Picky()
+    reward.refused = tuple(f"p{i}" for i in range(PAIRS))
+    with pytest.raises(UserError, match=r"brightness: in\.parquet row group 0 row 0: Runtime"):
+        label_pairs(source, reward, tmp_path / "out.parquet", tie=1.0)

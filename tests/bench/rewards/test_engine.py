@@ -148,15 +148,47 @@ def test_another_signature_is_another_column(
     assert len(set(column(path, "red", "signature"))) == 2
 
 
-def test_a_reward_that_fails_stops_alone_and_keeps_what_it_has(
+def test_an_image_that_a_reward_fails_at_is_missing_alone(
     items: list[Item], tmp_path: Path
 ) -> None:
     path, failing, red = tmp_path / "s.parquet", Failing(), Red()
     job = score_items(items, {"failing": failing, "red": red}, path)
-    assert [*job.failed] == ["failing"]
-    assert describe(job.failed["failing"]) == "ValueError: no such pixel"
+    assert not job.failed
+    assert job.missing() == [f"{items[33].name}: failing: ValueError: no such pixel"]
     assert column(path, "failing")[:13] == list(range(13))
-    assert column(path, "failing")[CHUNK:] == [None] * 3
+    assert column(path, "failing")[CHUNK:] == [32, None, 34]
+    assert column(path, "red")[CHUNK:] == [32, 33, 34]
+    # The chunk; the first of it; the two others, and each of them.
+    assert failing.calls == [CHUNK, 3, 1, 2, 1, 1]
+
+
+class Broken(Red):
+    card = card("broken")
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        raise ValueError("no reward at all")
+
+
+class Short(Red):
+    card = card("short")
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        return np.zeros(len(images) + 1, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("reward", "told"),
+    [(Broken(), "ValueError: no reward at all"), (Short(), "a score for each of 1 images, got")],
+)
+def test_a_reward_that_fails_at_all_images_stops_alone(
+    items: list[Item], tmp_path: Path, reward: Reward, told: str
+) -> None:
+    path = tmp_path / "s.parquet"
+    job = score_items(items, {"faulty": reward, "red": Red()}, path)
+    assert [*job.failed] == ["faulty"]
+    assert told in describe(job.failed["faulty"])
+    assert not job.missing()
+    assert column(path, "faulty") == [None] * COUNT
     assert column(path, "red")[CHUNK:] == [32, 33, 34]
 
 
@@ -196,7 +228,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_rest_is_scored(
     path = tmp_path / "s.parquet"
     job = score_items([broken, *items[:2]], {"red": Red()}, path)
     assert column(path, "red") == [None, 0, 1]
-    assert str(job.unread["0" * 64]).startswith("broken.png: expected an image, got")
+    assert str(job.unread["broken.png"]).startswith("broken.png: expected an image")
 
 
 def test_an_image_is_opened_once_for_all_rewards_and_prompts(
@@ -440,3 +472,17 @@ def test_scores_that_another_replaces_are_read_whole(tmp_path: Path) -> None:
         ended.set()
         writer.join()
     assert found <= set(sizes)
+
+
+def test_images_without_bytes_are_rows_without_a_hash(items: list[Item], tmp_path: Path) -> None:
+    """Each of them, though they have one hash: none."""
+
+    def read() -> bytes:
+        raise UserError("gone")
+
+    path, lost = tmp_path / "s.parquet", [Item("p", n, f"{n}.png", "", read) for n in range(2)]
+    job = score_items([*lost, *items[:2]], {"red": Red()}, path)
+    assert column(path, "red") == [None, None, 0, 1]
+    assert column(path, "red", "image_sha256")[:2] == [None, None]
+    assert [*job.unread] == ["0.png", "1.png"]
+    assert score_items([*lost, *items[:2]], {"red": Red()}, path).scores == job.scores

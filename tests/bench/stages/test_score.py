@@ -1,5 +1,6 @@
 """The body of a scoring stage: one reward, one image set, one worker's models."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from bench.images.folder import SCORES, image_name, write_index
 from bench.rewards import REWARDS
 from bench.rewards.base import Card, Reward, Scores
 from bench.spec.model import Scoring
-from bench.stages.score import score_images
+from bench.stages.score import UNSCORED, score_images
 from trainers.errors import UserError
 from trainers.files import sha256_file
 
@@ -99,7 +100,7 @@ def test_a_reward_that_changed_since_the_plan_is_refused(
     assert not (tmp_path / POOL).exists()
 
 
-def test_a_stage_fails_if_its_reward_does_but_keeps_the_scores(
+def test_an_image_that_a_reward_fails_at_is_missing_and_named(
     images: Path,
     register: Callable[[str, type[Reward]], str],
     monkeypatch: pytest.MonkeyPatch,
@@ -110,9 +111,25 @@ def test_a_stage_fails_if_its_reward_does_but_keeps_the_scores(
 
     monkeypatch.setattr("bench.rewards.engine.CHUNK", SCORED)
     signature = register("failing", Failing)
-    with pytest.raises(ValueError, match="no such pixel"):
-        score_images(images, "failing", signature, Scoring(), tmp_path, tmp_path / POOL, ignore)
+    score_images(images, "failing", signature, Scoring(), tmp_path, tmp_path / POOL, ignore)
     assert scores(tmp_path) == [*range(SCORED), *[None] * (COUNT - SCORED)]
+    told = json.loads((tmp_path / UNSCORED).read_text())
+    assert told == [
+        f"{image_name(f'p{n}', 0)}: failing: ValueError: no such pixel"
+        for n in range(SCORED, COUNT)
+    ]
+
+
+def test_a_stage_fails_if_its_reward_fails_at_all(
+    images: Path, register: Callable[[str, type[Reward]], str], tmp_path: Path
+) -> None:
+    class Hopeless(Red):
+        limit = -1.0
+
+    signature = register("hopeless", Hopeless)
+    with pytest.raises(ValueError, match="no such pixel"):
+        score_images(images, "hopeless", signature, Scoring(), tmp_path, tmp_path / POOL, ignore)
+    assert scores(tmp_path) == [None] * COUNT
 
 
 def test_stages_of_a_worker_share_a_reward_and_with_it_the_hashes_of_its_files(

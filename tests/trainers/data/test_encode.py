@@ -493,3 +493,43 @@ def test_what_is_no_file_of_a_cache_is_cleared_away(
     make(tmp_path / "0.safetensors")
     assert not TensorCache(tmp_path).missing(keys).any()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("part", ["autoencoder", "text encoder"])
+def test_encodings_that_are_not_finite_name_the_part(
+    backbone: StableDiffusion,
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    value: float,
+) -> None:
+    """Kept or made in the loop, rather than trained on until the loss is no number."""
+
+    def images(pixels: Tensor) -> Moments:
+        return Moments(torch.full((len(pixels), 4, 4, 4), value), torch.ones(len(pixels), 4, 4, 4))
+
+    def prompts(texts: list[str], precision: Precision = "float32") -> Condition:
+        return {"text": torch.full((len(texts), 16, 16), value)}
+
+    name, fake = ("encode_images", images) if part == "autoencoder" else ("encode_prompts", prompts)
+    monkeypatch.setattr(backbone, name, fake)
+    rows = make_source(str(shards)).open()
+    settings = DataSettings(resolution=32)
+    encoder = Encoder(backbone, settings, "0" * 64)
+    with pytest.raises(UserError, match=f"{part} of the base model gave NaN or infinities"):
+        encode_pairs(
+            rows, select(rows, settings), encoder, EncodingCache(tmp_path, encoder), batch=3
+        )
+
+
+def test_encodings_that_a_precision_cannot_hold_name_it(
+    backbone: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = Moments(torch.full((1, 4, 4, 4), 1e5), torch.ones(1, 4, 4, 4))
+    monkeypatch.setattr(backbone, "encode_images", lambda pixels: moments)
+    pixels = [np.zeros((32, 32, 3), np.uint8)]
+    Encoder(backbone, DataSettings(), "").encode_images(pixels)
+    with pytest.raises(UserError, match=r"data\.precision float16 cannot hold them"):
+        Encoder(backbone, DataSettings(precision="float16"), "").encode_images(pixels)

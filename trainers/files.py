@@ -137,7 +137,7 @@ def clear(path: Path) -> None:
     """Delete whatever lies at a path, if anything does."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
+    elif os.path.lexists(path):
         path.unlink(missing_ok=True)
 
 

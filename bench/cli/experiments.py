@@ -1,5 +1,6 @@
 """Commands on experiments: run one, show what it would take, run one stage of it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,7 @@ def ablate(
     as_json: JsonOption = False,
 ) -> int:
     """Train every arm, make paired images, score them, and test the paired differences."""
+    from bench.estimate.disk import check_space
     from bench.experiment import run as job
     from bench.experiment.prepare import prepare
     from bench.experiment.show import print_plan
@@ -71,7 +73,8 @@ def ablate(
         folder, missing = job.collect_done(experiment, out)
         gaps = [f"{len(missing)} stages are missing: run it without --collect"] if missing else []
     else:
-        folder, outcome = job.ablate(experiment, out, count, console)
+        fits = partial(check_space, experiment.spec)
+        folder, outcome = job.ablate(experiment, out, count, console, fits)
         gaps = [f"failed: {error}" for error in outcome.failed.values()]
     gaps += job.unscored_images(experiment, Store(out / "store"))
     results = render(folder)
@@ -133,6 +136,7 @@ def train(
 
     Several processes: --num-processes on this machine, or 'accelerate launch -m bench train ...'.
     """
+    from bench.estimate.disk import check_space
     from bench.experiment.single import train_arm
     from bench.spec.model import load_spec
     from bench.stages.store import Store
@@ -144,7 +148,8 @@ def train(
     }  # fmt: skip
     given = {key: value for key, value in execution.items() if value is not None}
     loaded = load_spec(spec, seeds=(seed,), changes=parse_changes(change) | given)
-    train_arm(loaded, arm, seed, out, Store(store or out / "store"), Console(stderr=True))
+    kept, fits = Store(store or out / "store"), partial(check_space, loaded)
+    train_arm(loaded, arm, seed, out, kept, Console(stderr=True), fits)
     return 0
 
 

@@ -1,6 +1,7 @@
 """The main job: run what is missing of an experiment, and write its results."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +20,9 @@ from bench.stages.base import Stage
 from bench.stages.score import ScoreStage, unscored
 from bench.stages.store import Store
 from trainers.files import make_writable
+
+Check = Callable[[Sequence[Stage], Store], None]
+"""May refuse stages that are to be run in a store."""
 
 
 def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
@@ -43,9 +47,20 @@ def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
 
 
 def ablate(
-    experiment: Experiment, out: Path, workers: int, console: Console
+    experiment: Experiment,
+    out: Path,
+    workers: int,
+    console: Console,
+    check: Check = lambda stages, store: None,
 ) -> tuple[Path, Outcome]:
     """Run an experiment below ``out`` and write its results to ``out/<name>``, tables aside.
+
+    Args:
+        experiment: What is run, where it is missing.
+        out: Folder of store and results.
+        workers: Processes.
+        console: Where progress is shown.
+        check: Called with the stages that are missing before any of them runs.
 
     Returns:
         That folder, and what ran.
@@ -60,6 +75,7 @@ def ablate(
     outcome = Outcome()
     if todo:
         make_writable(store.root)
+        check(todo, store)
         check_devices(experiment.spec)
         check_model(experiment.spec, todo)
         with display(console, todo, experiment.spec.cost, workers) as shown:

@@ -8,6 +8,7 @@ from rich.console import Console
 from bench.assets import model_folder
 from bench.experiment.devices import check_device, check_devices
 from bench.experiment.resolve import Runs
+from bench.experiment.run import Check
 from bench.images.samplers import fitting
 from bench.spec.model import Generate, Spec
 from bench.spec.prompts import load_prompts
@@ -28,7 +29,15 @@ from trainers.record import CHECKPOINT, is_finished
 from trainers.sealed import drop
 
 
-def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console: Console) -> None:
+def train_arm(
+    spec: Spec,
+    arm: str,
+    seed: int,
+    out: Path,
+    store: Store,
+    console: Console,
+    check: Check = lambda stages, store: None,
+) -> None:
     """Train one arm of a spec into ``out``; of several processes the first one speaks.
 
     Args:
@@ -38,6 +47,7 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
         out: Where network and log go.
         store: Where encodings are looked for, and kept.
         console: Where progress is shown.
+        check: Called with what is missing before it is made.
 
     Raises:
         UserError: If the spec has no such arm, or ``out`` holds another run.
@@ -57,7 +67,10 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
         console.print(f"{run} is in {out} already: nothing to do", highlight=False, soft_wrap=True)
         return
     check_devices(spec)
-    make_writable(out)
+    for folder in (out, store.root):
+        make_writable(folder)
+    encoded = stage.encode.done(store) is not None
+    check([stage] if encoded else [stage.encode, stage], store)
     if is_main():
         BACKBONES.get(spec.backbone)(stage.base).check("float32", stage.encode.settings.precision)
     stage.encode.execute(store, lambda images: None)

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from trainers.errors import UserError
-from trainers.files import sha256_file, write_text
+from trainers.files import as_json, sha256_file, tell, write_text
 from trainers.home import home
+from trainers.input.text import read_json
+from trainers.sealed import open_record, seal_record
 
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "requirements.txt"
@@ -75,18 +78,30 @@ def build(out: Path, say: Callable[[str], None]) -> None:
     _copy_vocabulary(out)
     say("importing both packages")
     found = check(out)
-    stamp = {"requirements": sha256_file(REQUIREMENTS), "found": found}
-    write_text(out / STAMP, json.dumps(stamp, indent=2) + "\n")
+    stamp = seal_record({"requirements": sha256_file(REQUIREMENTS), "found": found})
+    write_text(out / STAMP, as_json(stamp))
     say(f"{out} is ready: " + ", ".join(f"{name} {value}" for name, value in found.items()))
 
 
 def finished(out: Path) -> bool:
     """Whether ``out`` holds an environment that was built from the present requirements."""
-    stamp = out / STAMP
-    if not stamp.is_file():
-        return False
-    built: dict[str, object] = json.loads(stamp.read_text())
-    return built.get("requirements") == sha256_file(REQUIREMENTS)
+    built = read_stamp(out)
+    return built is not None and built.get("requirements") == sha256_file(REQUIREMENTS)
+
+
+def read_stamp(out: Path) -> dict[str, Any] | None:
+    """What an environment was built from and holds; None, which is told, if that was changed."""
+    if not (out / STAMP).exists():
+        return None
+    try:
+        stamp = read_json(out / STAMP)
+        said = open_record(stamp) if "sha256" in stamp else stamp  # It was not recorded always.
+        if said is not None and isinstance(said["found"], dict):
+            return dict(said)
+    except (UserError, TypeError, KeyError):
+        pass
+    tell(f"{out / STAMP} is not what was written there: {out} is looked at anew")
+    return None
 
 
 def check(out: Path) -> dict[str, str]:

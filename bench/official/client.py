@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import IO, Any
 
-from bench.official.build import STAMP, WORKER, check, default_folder, python_of
+from bench.official.build import WORKER, check, default_folder, python_of, read_stamp
 from trainers.errors import UserError
 
 PLACE = "DPO_BENCH_OFFICIAL"
@@ -43,11 +43,8 @@ def versions(folder: Path) -> dict[str, str]:
     Raises:
         UserError: If the packages do not import.
     """
-    stamp = folder / STAMP
-    if not stamp.is_file():
-        return check(folder)
-    found: dict[str, str] = json.loads(stamp.read_text())["found"]
-    return found
+    stamp = read_stamp(folder)
+    return check(folder) if stamp is None else stamp["found"]
 
 
 class WorkerLost(RuntimeError):

@@ -11,9 +11,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trainers.files import sha256_file, write_atomically, write_text
+from trainers.files import sha256_file
 from trainers.home import home
 from trainers.input.tensors import Tensors, read_checkpoint, read_tensors
+from trainers.sealed import take, write_sealed
 
 
 def read_converted(path: Path, convert: Callable[[Tensors], Tensors], version: int) -> Tensors:
@@ -28,14 +29,11 @@ def read_converted(path: Path, convert: Callable[[Tensors], Tensors], version: i
         UserError: If the file is something else, or a value is not finite.
     """
     target = home() / "converted" / f"{sha256_file(path)}-{version}.safetensors"
-    witness = target.with_suffix(".sha256")
-    # The hash is written last: a conversion that was cut short is made again.
-    if witness.is_file() and target.is_file() and witness.read_text() == sha256_file(target):
+    if take(target):
         return read_tensors(target)
     converted = convert(read_checkpoint(path))
     tensors = {name: tensor.contiguous().clone() for name, tensor in converted.items()}
-    write_atomically(target, lambda part: save_file(tensors, part, {"from": json.dumps(path.name)}))
-    write_text(witness, sha256_file(target))
+    write_sealed(target, lambda part: save_file(tensors, part, {"from": json.dumps(path.name)}))
     return tensors
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from bench.official import build as module
 from bench.official.build import REQUIREMENTS, build, commands, default_folder, finished, python_of
+from bench.official.client import versions
 from trainers.errors import UserError
 
 FOUND = {"hpsv2": "1.2.0", "image-reward": "1.5"}
@@ -120,3 +121,17 @@ def test_packages_that_do_not_import_leave_the_environment_unfinished(tmp_path, 
     with pytest.raises(UserError, match="No module named 'a_package_that_is_missing'"):
         build(out, quietly)
     assert not finished(out)
+
+
+@pytest.mark.parametrize("place", range(3, 180, 11))
+def test_a_stamp_that_was_changed_is_none(tmp_path, imitation, capfd, place):
+    """The packages are asked, and the environment is built again."""
+    out = tmp_path / "official"
+    build(out, quietly)
+    stamp = bytearray((out / module.STAMP).read_bytes())
+    stamp[place % len(stamp)] ^= 1
+    (out / module.STAMP).write_bytes(stamp)
+    capfd.readouterr()
+    assert not finished(out)
+    assert capfd.readouterr().err.endswith(f"not what was written there: {out} is looked at anew\n")
+    assert versions(out) == FOUND

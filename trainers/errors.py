@@ -10,6 +10,10 @@ class UserError(Exception):
     """A mistake in the input. The command line prints the message alone, on one line."""
 
 
+class NotFinite(UserError, FloatingPointError):
+    """A run that cannot go on, since what it computes is no number any more."""
+
+
 def refuse(problems: Sequence[str]) -> None:
     """Refuse what has problems for all of them at once, in one line; do nothing without any.
 

@@ -105,8 +105,9 @@ def plan(
 
     silence_libraries()
     loaded = load_spec(spec, changes=parse_changes(change))
-    rates = measure_rates(loaded) if measure else None
-    print_budget(loaded, budget(loaded, devices, rates), as_json)
+    with loaded.named():
+        told = budget(loaded, devices, measure_rates(loaded) if measure else None)
+    print_budget(loaded, told, as_json)
     return 0
 
 
@@ -186,7 +187,9 @@ def export(
     """Write a trained model as a whole diffusers folder."""
     from bench.assets import model_folder
     from bench.export.folder import export as write
+    from bench.terminal import silence_libraries
 
+    silence_libraries()
     trained = write(model_folder(base), network, out)
-    typer.echo(f"{out}: {base} with its {' and '.join(trained)} from {network}")
+    typer.echo(f"{out}: {base} with its {trained} from {network}")
     return 0

@@ -69,8 +69,14 @@ def prepare(spec: Spec) -> Experiment:
     """Check all that a spec names and define its stages. Nothing expensive is started.
 
     Raises:
-        UserError: If a model, pair set, prompt set, reward or setting is missing or wrong.
+        UserError: If a model, pair set, prompt set, reward or setting is missing or wrong; the
+            message names the file of the spec.
     """
+    with spec.named():
+        return _prepare(spec)
+
+
+def _prepare(spec: Spec) -> Experiment:
     runs = Runs(spec)
     prompts = load_prompts(spec.prompts, spec.prompt_limit, spec.prompt_files)
     shared_prompts = _shared_prompts(spec, prompts, runs)

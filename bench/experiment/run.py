@@ -7,7 +7,8 @@ from rich.console import Console
 
 from bench.experiment.collect import collect, make_manifest, make_protocol
 from bench.experiment.devices import check_devices, devices
-from bench.experiment.folder import check_folder, up_to_date
+from bench.experiment.folder import STORE, check_folder, up_to_date
+from bench.experiment.models import check_model
 from bench.experiment.prepare import Experiment
 from bench.launch.graph import Outcome
 from bench.launch.local import run_stages
@@ -17,6 +18,7 @@ from bench.spec.model import Spec
 from bench.stages.base import Stage
 from bench.stages.score import ScoreStage, unscored
 from bench.stages.store import Store
+from trainers.files import make_writable
 
 
 def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
@@ -53,11 +55,13 @@ def ablate(
             all could be scored.
     """
     check_folder(out / experiment.spec.name, experiment)
-    store = Store(out / "store")
+    store = Store(out / STORE)
     todo = missing_stages(experiment, store)
     outcome = Outcome()
     if todo:
+        make_writable(store.root)
         check_devices(experiment.spec)
+        check_model(experiment.spec, todo)
         with display(console, todo, experiment.spec.cost, workers) as shown:
             outcome = run_stages(todo, store, workers, shown)
     return _write(experiment, out, store, anew=bool(todo)), outcome
@@ -72,7 +76,7 @@ def collect_done(experiment: Experiment, out: Path) -> tuple[Path, list[Stage]]:
     Raises:
         UserError: As :func:`ablate`.
     """
-    store = Store(out / "store")
+    store = Store(out / STORE)
     folder = _write(experiment, out, store, anew=False)
     return folder, missing_stages(experiment, store)
 

@@ -7,19 +7,13 @@ is kept: a report words what stands here.
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from trainers.input.checked import Checked
 
 
-class Record(BaseModel):
-    """Part of a file in a result folder: it cannot be changed, and holds no unknown key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Record(Checked):
+    """Part of a file in a result folder."""
 
 
 class Arm(Record):

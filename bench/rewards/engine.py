@@ -1,5 +1,6 @@
 """Scores of images by several rewards, in one file that is also the cache of the job."""
 
+import hashlib
 import math
 import sys
 import time
@@ -23,6 +24,8 @@ from bench.rewards.kit.shared import Shared
 from bench.spec.model import Scoring
 from trainers.errors import UserError
 from trainers.files import locked, write_atomically
+from trainers.input.paths import read_bytes
+from trainers.sealed import Seals, take, write_sealed
 
 CHUNK = 32
 """Distinct images that are decoded at a time."""
@@ -188,7 +191,9 @@ def score_items(
         report: Told the name of a reward and how many of its items it is through with.
         tell: Told the name of a reward that stops, at once, and why.
     """
-    job = Scored(_finite(_read(path)), tell=tell)
+    path = path.resolve()  # One file, one lock, whatever links lead there.
+    with locked(_lock(path)):
+        job = Scored(_finite(_read(path)), tell=tell)
     for name, reward in rewards.items():
         with job.guard(name):
             job.signatures[name] = reward.signature
@@ -276,11 +281,21 @@ def _open(job: Scored, items: Iterable[Item], images: dict[str, Image.Image]) ->
 
 
 def _read(path: Path) -> pa.Table:
-    """Scores of an earlier or interrupted job."""
-    if not path.is_file():
+    """Scores of an earlier or interrupted job, as it has written them.
+
+    Raises:
+        UserError: If the file is something else, or was changed since.
+    """
+    if not path.exists():
         return NO_SCORES
+    data, seals = read_bytes(path), Seals.beside(path)
+    if seals.names(path.name) and not seals.knows(hashlib.sha256(data).hexdigest(), path.name):
+        raise UserError(
+            f"{path}: expected scores that this command has written, got other bytes (the sha256 "
+            "differs): restore the file or move it away, or give another one by --out"
+        )
     try:
-        table = _read_csv(path) if path.suffix == CSV else _read_parquet(path)
+        table = _read_csv(data) if path.suffix == CSV else _read_parquet(data)
         if "file" not in table.column_names:
             table = table.append_column("file", pa.nulls(len(table), pa.string()))
         return table.cast(SCHEMA)
@@ -291,22 +306,17 @@ def _read(path: Path) -> pa.Table:
         ) from error
 
 
-def _read_parquet(path: Path) -> pa.Table:
-    """Nothing that was changed on the disk passes for a score.
-
-    A path would be opened more than once, and another process may replace the file meanwhile.
-    """
-    with path.open("rb") as stream:
-        return pq.read_table(stream, page_checksum_verification=True)
+def _read_parquet(data: bytes) -> pa.Table:
+    return pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
 
 
-def _read_csv(path: Path) -> pa.Table:
+def _read_csv(data: bytes) -> pa.Table:
     """What :func:`pyarrow.csv.write_csv` writes, where a text is quoted and null is not."""
     convert = csv.ConvertOptions(
         column_types=SCHEMA, strings_can_be_null=True, quoted_strings_can_be_null=False
     )
     lines = csv.ParseOptions(newlines_in_values=True)
-    return csv.read_csv(path, parse_options=lines, convert_options=convert)
+    return csv.read_csv(pa.BufferReader(data), parse_options=lines, convert_options=convert)
 
 
 def _keys(table: pa.Table) -> list[Key]:
@@ -321,12 +331,22 @@ def _finite(table: pa.Table) -> dict[Key, float]:
 
 def _save(path: Path, items: Sequence[Item], job: Scored) -> None:
     """Write what a job has so far, and keep what is there, of another process perhaps."""
-    with locked(path.with_name(f".{path.name}.lock")):
-        write_scores(path, items, job, _read(path))
+    with locked(_lock(path)):
+        whole = _rows(items, job, _read(path))
+        write_sealed(path, lambda part: _write(whole, part, path.suffix))
 
 
-def write_scores(path: Path, items: Sequence[Item], job: Scored, old: pa.Table = NO_SCORES) -> None:
-    """Write rows of a job in the order of rewards and items, then those of earlier ones."""
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def write_scores(path: Path, items: Sequence[Item], job: Scored) -> None:
+    """Write rows of a job in the order of rewards and items."""
+    write_atomically(path, lambda part: _write(_rows(items, job, NO_SCORES), part, path.suffix))
+
+
+def _rows(items: Sequence[Item], job: Scored, old: pa.Table) -> pa.Table:
+    """Rows of a job in the order of rewards and items, then those of earlier ones."""
     parts = []
     for name, signature in job.signatures.items():
         columns = {
@@ -341,13 +361,20 @@ def write_scores(path: Path, items: Sequence[Item], job: Scored, old: pa.Table =
         parts.append(pa.table(columns, schema=SCHEMA))
     mine = {key for part in parts for key in _keys(part)}
     parts.append(old.filter(pa.array([key not in mine for key in _keys(old)], pa.bool_())))
-    whole = pa.concat_tables(parts)
-    write = csv.write_csv if path.suffix == CSV else _write_parquet
-    write_atomically(path, lambda part: write(whole, part))
+    return pa.concat_tables(parts)
 
 
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, write_page_checksum=True)
+def _write(table: pa.Table, path: Path, suffix: str) -> None:
+    if suffix == CSV:
+        csv.write_csv(table, path)
+    else:
+        pq.write_table(table, path, write_page_checksum=True)
+
+
+def take_scores(path: Path) -> None:
+    """Clear a file of scores away, and say so, unless it is as it was written."""
+    with locked(_lock(path)):
+        take(path)
 
 
 def available_memory(device: str) -> int:

@@ -16,6 +16,7 @@ from bench.rewards.engine import (
     available_memory,
     make_reward,
     score_items,
+    take_scores,
     write_scores,
 )
 from bench.rewards.kit.shared import Shared
@@ -117,6 +118,7 @@ def score_images(
             f"and is now {reward.signature}; run the same command again"
         )
     items = read_items(images)
+    take_scores(pool)
     scored = score_items(items, {name: reward}, pool, None, lambda _, count: report(count))
     write_scores(folder / SCORES, items, scored)
     for error in scored.failed.values():

@@ -171,6 +171,24 @@ def test_a_line_that_was_cut_short_is_made_again(
     assert out.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("place", [3, 60, 90, 300])
+def test_kept_scores_that_were_changed_are_made_again_and_told(
+    path: Path, source: Source, tmp_path: Path, capfd: pytest.CaptureFixture[str], place: int
+) -> None:
+    """A digit of a score, of a key or of a seal: its group is scored again."""
+    out, whole = tmp_path / "out.parquet", tmp_path / "whole.parquet"
+    label_pairs(source, Brightness(), whole, tie=1.0)
+    killed(path, out)
+    data = bytearray(kept(out).read_bytes())
+    data[place] ^= 1
+    kept(out).write_bytes(data)
+    reward = Brightness()
+    label_pairs(source, reward, out, tie=1.0)
+    assert reward.scored == 10 + 4
+    assert out.read_bytes() == whole.read_bytes()
+    assert capfd.readouterr().err.count("1 scores are damaged: they are made again") == 1
+
+
 class Picky(Brightness):
     """Fails at the images of two prompts, or of all."""
 

@@ -148,20 +148,15 @@ def _separated(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         header = next(lines, [])
         if not set(header) & set(columns):
             raise _lacks(path, columns, header)
-        for fields in lines:
+        for fields in filter(None, lines):
             place = f"{path}:{lines.line_num}"
-            if fields and len(fields) != len(header):
-                mend = (
-                    "a text with tabs in it has no place here"
-                    if tabs
-                    else ("put a text with commas in it into quotation marks")
-                )
+            if len(fields) != len(header):
+                quote = "take the tabs out" if tabs else "quote a text with commas in it"
                 raise UserError(
                     f"{place}: expected {len(header)} fields as in the first line, got "
-                    f"{len(fields)}: add those that lack; {mend}"
+                    f"{len(fields)}: {'add what lacks' if len(fields) < len(header) else quote}"
                 )
-            if fields:
-                yield Row(place, dict(zip(header, fields, strict=True)))
+            yield Row(place, dict(zip(header, fields, strict=True)))
     except csv.Error as error:
         raise UserError(
             f"{path}: expected a {path.suffix} file, got {error} on line {lines.line_num}"

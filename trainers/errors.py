@@ -1,9 +1,10 @@
 """Errors whose message is meant for the user: what was expected, what came, how to mend it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 SHOWN = 20
-"""Problems that one message names; all are counted."""
+"""Problems or names that one message shows."""
 
 
 class UserError(Exception):
@@ -12,6 +13,11 @@ class UserError(Exception):
 
 class NotFinite(UserError, FloatingPointError):
     """A run that cannot go on, since what it computes is no number any more."""
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names from a file as a message shows them: the first ones, none too long or on two lines."""
+    return ", ".join(" ".join(str(name).split())[:40] for name in islice(names, SHOWN)) or "none"
 
 
 def refuse(problems: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from bench.images.folder import INDEX, SCORES, read_index
 from bench.images.order import in_order
 from bench.spec.prompt_files import COLUMNS, read_table
 from trainers.data.sources.shards import LocalShard, Shards, as_bytes
-from trainers.errors import UserError
+from trainers.errors import UserError, listed
 from trainers.input.image import SUFFIXES, BadImage, open_image
 from trainers.input.parquet import as_texts, holds_images
 from trainers.input.paths import inside, read_bytes
@@ -209,7 +209,7 @@ def _from_parquet(paths: Sequence[Path], needed: bool) -> Iterator[Found]:
     if image is None or (prompt is None and needed):
         raise UserError(
             f"{paths[0]}: expected a column {' or '.join(IMAGE_COLUMNS)} of encoded images and one "
-            f"{' or '.join(COLUMNS)}, got {', '.join(rows.names)}"
+            f"{' or '.join(COLUMNS)}, got {listed(rows.names)}"
         )
     rows.require((image,), holds_images)
     found = None if prompt is None else rows.table({prompt: as_texts})[prompt]

@@ -5,20 +5,17 @@ import glob
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from trainers.data.sources.shards import LocalShard, Shards
-from trainers.errors import UserError
+from trainers.errors import UserError, listed
 from trainers.files import canonical_json, sha256_file, sha256_text
 from trainers.input.parquet import as_texts
 from trainers.input.text import as_text, read_json, read_jsonl, read_text, split_lines
 
 COLUMNS = ("prompt", "Prompt", "caption", "text")
 """Where prompts stand in a table; the first that is there is taken."""
-SHOWN = 10
-"""Names of columns that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +125,7 @@ def read_table(path: Path, columns: Sequence[str], otherwise: str = "") -> list[
 
 
 def _lacks(place: object, columns: Sequence[str], names: Iterable[object]) -> UserError:
-    told = ", ".join(str(name)[:40] for name in islice(names, SHOWN)) or "none"
-    return UserError(f"{place}: expected a column {' or '.join(columns)}, got {told}")
+    return UserError(f"{place}: expected a column {' or '.join(columns)}, got {listed(names)}")
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -152,20 +148,15 @@ def _separated(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         header = next(lines, [])
         if not set(header) & set(columns):
             raise _lacks(path, columns, header)
-        for fields in lines:
+        for fields in filter(None, lines):
             place = f"{path}:{lines.line_num}"
-            if fields and len(fields) != len(header):
-                mend = (
-                    "a text with tabs in it has no place here"
-                    if tabs
-                    else ("put a text with commas in it into quotation marks")
-                )
+            if len(fields) != len(header):
+                quote = "take the tabs out" if tabs else "quote a text with commas in it"
                 raise UserError(
                     f"{place}: expected {len(header)} fields as in the first line, got "
-                    f"{len(fields)}: add those that lack; {mend}"
+                    f"{len(fields)}: {'add what lacks' if len(fields) < len(header) else quote}"
                 )
-            if fields:
-                yield Row(place, dict(zip(header, fields, strict=True)))
+            yield Row(place, dict(zip(header, fields, strict=True)))
     except csv.Error as error:
         raise UserError(
             f"{path}: expected a {path.suffix} file, got {error} on line {lines.line_num}"

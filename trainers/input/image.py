@@ -91,7 +91,9 @@ def open_rgb(data: bytes) -> Image.Image:
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Height and width of an encoded image as it is to be seen; of most, only the header is read.
+    """Height and width of an encoded image as it is to be seen.
+
+    Only the header is read, but of PNG and TIFF, whose orientation may stand behind the pixels.
 
     Raises:
         BadImage: If it is no image, or too large.

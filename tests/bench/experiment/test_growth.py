@@ -19,7 +19,7 @@ from PIL import Image
 from bench.assets import pairs_file
 from bench.experiment.collect import collect
 from bench.experiment.prepare import Experiment, prepare
-from bench.experiment.run import missing_stages
+from bench.experiment.run import missing_stages, unscored_images
 from bench.images.draw import draw
 from bench.images.folder import Key, read_index
 from bench.launch.graph import Graph
@@ -188,3 +188,36 @@ def test_each_model_is_loaded_once(
     """Though no two of them fit into memory: sets are scored by one before the next."""
     run()
     assert seen.loads == ["x", "y"]
+
+
+def test_an_image_that_a_reward_fails_at_is_a_gap_that_is_named(
+    run: Callable[..., tuple[Experiment, Store]], seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other images of its set have their scores, and a second run tries nothing again."""
+    whole = Counted.score
+    prompt = ""
+
+    def picky(self: Counted, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        if self.card.name == "two" and prompt in prompts:
+            raise ValueError("too odd")
+        return whole(self, images, prompts)
+
+    monkeypatch.setattr(Counted, "score", picky)
+    experiment, store = run()
+    assert unscored_images(experiment, store) == []
+    prompt = experiment.prompts.items[1][1]
+    for kind in ("scores", "pool"):
+        shutil.rmtree(store.root / kind, ignore_errors=True)
+    experiment, store = run()
+    scores = collect(experiment, store).to_pylist()
+    missing = [row for row in scores if row["score"] is None]
+    assert len(missing) == SETS
+    assert {(row["reward"], row["prompt_id"]) for row in missing} == {
+        ("two", experiment.prompts.items[1][0])
+    }
+    told = unscored_images(experiment, store)
+    assert len(told) == SETS
+    assert all("two of " in line and line.endswith("ValueError: too odd") for line in told)
+    seen.clear()
+    run()
+    assert not seen.scored

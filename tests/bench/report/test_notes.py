@@ -1,8 +1,11 @@
 """Every sentence under a table follows from the fields of the protocol."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from bench.report.notes import footer, warning
+from bench.report.folder import FILES, render
+from bench.report.notes import footer, shared, warning
+from bench.report.summary import summary
 from bench.results.protocol import Mark, Protocol, Reward
 
 MakeProtocol = Callable[..., Protocol]
@@ -44,3 +47,23 @@ def test_marks_are_worded_one_after_the_other() -> None:
         "source with the prompts"
     )
     assert warning(reward.model_copy(update={"marks": ()})) == ""
+
+
+def test_shared_prompts_are_told_with_every_table(
+    make_protocol: MakeProtocol, result_folder: Callable[..., Path]
+) -> None:
+    told = "3 of 20 prompts are captions of training pairs, too."
+    folder = result_folder(make_protocol({"pairs.shared_prompts": 3}))
+    for name in FILES:
+        text = (folder / name).read_text()
+        assert told in text or '"shared_prompts": 3' in text, name
+    assert told in summary(render(folder))
+
+
+def test_results_of_before_they_were_counted_stay_as_they_are(
+    make_protocol: MakeProtocol, result_folder: Callable[..., Path]
+) -> None:
+    protocol = make_protocol()
+    assert list(shared(protocol)) == []
+    assert "shared_prompts" not in protocol.model_dump_json()
+    assert "shared_prompts" not in (result_folder(protocol) / "table.json").read_text()

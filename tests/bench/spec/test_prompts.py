@@ -311,7 +311,7 @@ def test_other_encodings_are_refused(tmp_path: Path, name: str, data: bytes, tol
         (
             "set.csv",
             "prompt\na red circle, on a sky\n",
-            ":2: expected 1 fields .*, got 2.*quotation",
+            ":2: expected 1 fields .*, got 2: quote a text",
         ),
         ("set.csv", "id,prompt\n1,a\n\n2,b,\n", ":4: expected 2 fields .*, got 3"),
         ("set.csv", 'id,prompt\n1,""\n', ":2: expected a prompt, got an empty one"),

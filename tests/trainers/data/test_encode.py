@@ -139,7 +139,7 @@ def test_damaged_pairs_are_dropped_and_told(
         (2, "train-0.parquet row group 0 row 2"), (4, "train-0.parquet row group 1 row 1")
     ]  # fmt: skip
     assert "truncated" in found.dropped[0].reason
-    assert "no image" in found.dropped[1].reason
+    assert "expected an image of PNG" in found.dropped[1].reason
     if not cached:
         assert (counting.images, counting.prompts, list(tmp_path.iterdir())) == (0, 0, [])
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from trainers.data.hashes import remembered_sha256
 from trainers.data.sources.splits import one_split
-from trainers.errors import UserError, refuse
+from trainers.errors import UserError, listed, refuse
 from trainers.files import canonical_json, sha256_text
 from trainers.input.parquet import Kind, Misfit, parquet_errors
 
@@ -212,7 +212,7 @@ class Shards:
             problems += [f"{shard}: expected the column {c!r} once, got it twice" for c in repeated]
             if lacking := [column for column in columns if column not in have]:
                 problems.append(
-                    f"{shard}: expected the columns {', '.join(columns)}, got {', '.join(have)}: "
+                    f"{shard}: expected the columns {', '.join(columns)}, got {listed(have)}: "
                     f"add {', '.join(lacking)}"
                 )
         refuse(problems)

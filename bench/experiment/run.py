@@ -17,6 +17,7 @@ from bench.spec.model import Spec
 from bench.stages.base import Stage
 from bench.stages.score import ScoreStage
 from bench.stages.store import Store
+from trainers.input.paths import writable_folder
 
 
 def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
@@ -49,11 +50,12 @@ def ablate(
         That folder, and what ran.
 
     Raises:
-        UserError: If the folder holds results of another spec, the store is damaged, or nothing at
-            all could be scored.
+        UserError: If the folder holds results of another spec or cannot be written into, the store
+            is damaged, or nothing at all could be scored.
     """
     check_folder(out / experiment.spec.name, experiment)
-    store = Store(out / "store")
+    writable_folder(out / experiment.spec.name)
+    store = Store(writable_folder(out / "store"))
     todo = missing_stages(experiment, store)
     outcome = Outcome()
     if todo:

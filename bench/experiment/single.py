@@ -21,6 +21,7 @@ from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
 from trainers.files import sha256_file, tree_hashes, write_text
 from trainers.input.checked import listed, shown
+from trainers.input.paths import writable_folder
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
@@ -55,6 +56,7 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
         console.print(f"{run} is in {out} already: nothing to do", highlight=False, soft_wrap=True)
         return
     check_devices(spec)
+    writable_folder(out)
     stage.encode.execute(store, lambda images: None)
 
     processes = spec.training.processes if launched() == 1 else launched()
@@ -117,7 +119,7 @@ def generate_images(
     # A mark alone may be left of an attempt that came to nothing.
     if mark.is_file() and mark.read_text() != identity and any(out.glob("*.png")):
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
-    write_text(mark, identity)
+    write_text(writable_folder(out) / mark.name, identity)
     total = len(texts) * settings.images_per_prompt
     write_images(
         folder, network, backbone, texts, settings, out,

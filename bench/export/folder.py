@@ -11,6 +11,7 @@ from trainers.backbones.base import ADAPTER_FILE
 from trainers.backbones.folders import variant
 from trainers.errors import UserError
 from trainers.files import write_text
+from trainers.input.paths import writable_folder
 
 INDEX = "model_index.json"
 
@@ -48,8 +49,9 @@ def export(base: Path, network: Path, out: Path) -> list[str]:
             f"an adapter, {ADAPTER_FILE}, got {network}: give the folder that a training run has "
             "filled"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+    with tempfile.TemporaryDirectory(
+        dir=writable_folder(out.parent), prefix=f".{out.name}."
+    ) as name:
         whole = Path(name) / out.name
         whole.mkdir()
         shutil.copy(base / INDEX, whole / INDEX)

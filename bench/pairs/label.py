@@ -18,6 +18,7 @@ from trainers.data.preprocess import ERRORS
 from trainers.data.sources import BadPair, Rows, Source
 from trainers.errors import UserError
 from trainers.files import write_atomically
+from trainers.input.paths import writable_folder
 
 GROUP = 64
 """Pairs that are scored at a time, and rows in a row group."""
@@ -65,6 +66,7 @@ def label_pairs(source: Source, reward: Reward, out: Path, tie: float) -> Labell
     """
     if out.exists():
         raise UserError(f"{out} is there already: give another name, or delete it")
+    writable_folder(out.parent)
     rows = source.open()
     done = Labelled(reward.signature)
     schema = SCHEMA.with_metadata({"labelled_by": done.signature, "tie": repr(tie)})

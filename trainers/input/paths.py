@@ -1,12 +1,15 @@
 """Files that somebody names: which may be opened, and which are refused."""
 
 import stat
+import tempfile
 from pathlib import Path
 
 from trainers.errors import UserError
 
 POINTER = b"version https://git-lfs"
 """How a file begins that stands for one which Git LFS has not fetched."""
+ROOM = 1 << 20
+"""Bytes that a folder must have room for, or there is no use in beginning."""
 KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -73,6 +76,24 @@ def refuse_pointer(head: bytes, place: object) -> None:
             f"{place}: expected the file itself, got a pointer of Git LFS: run 'git lfs pull' "
             "where it was cloned, or download it"
         )
+
+
+def writable_folder(path: Path) -> Path:
+    """The path, once a folder is there that takes files: asked before any work, not after it.
+
+    Raises:
+        UserError: If there is something else, it may not be written into, or its disk is full.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(bytes(ROOM))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected a folder to write into, got {reason(error)}: name another one, or "
+            "make room"
+        ) from error
+    return path
 
 
 def reason(error: Exception) -> str:

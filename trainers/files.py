@@ -30,6 +30,8 @@ def _mode() -> int:
 MODE = _mode()  # Once, and before there are threads whose files it could touch.
 PATIENCE = 1.5
 """Seconds of waiting for a lock after which it is told who holds it."""
+ROOM = 1 << 20
+"""Bytes that a folder must have room for, or there is no use in beginning."""
 MENDS = {
     errno.ENOSPC: "free space there",
     errno.EDQUOT: "free space there",
@@ -39,6 +41,8 @@ MENDS = {
     errno.EROFS: "name a folder that can be written to",
     errno.ENOTDIR: "name a folder, or move away the file that is in its place",
     errno.EEXIST: "name a folder, or move away the file that is in its place",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "name a folder that is no link to itself",
     errno.EISDIR: "move that folder away, or give another name",
 }
 """What helps where nothing can be written."""
@@ -141,16 +145,17 @@ def clear(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def make_writable(folder: Path) -> None:
-    """Make a folder if need be, and see before any work that it can be written to.
+def writable_folder(folder: Path) -> Path:
+    """The path, once a folder is there that takes files: asked before any work, not after it.
 
     Raises:
-        UserError: If it cannot; the message says why, and what helps.
+        UserError: If it does not; the message says why, and what helps.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as stream:
-            stream.write(b"?")
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(ROOM))
+    return folder
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from bench import __version__
-from bench.cli import about, data, experiments, mini, official, results, scores, store
+from bench.cli import about, data, experiments, mini, official, process, results, scores, store
 from trainers.errors import UserError
 
 app = typer.Typer(
@@ -70,22 +70,39 @@ for name, group in {
 
 def main() -> None:
     """Entry point: errors that the user can mend are one line, whatever else is a bug."""
-    sys.exit(run(sys.argv[1:]))
+    process.settle()
+    sys.exit(process.leave(run(sys.argv[1:])))
 
 
 def run(arguments: list[str]) -> int:
     """Run a command line and return its exit code."""
     try:
         code: Any = app(arguments, standalone_mode=False)
-    except (typer.TyperException, UserError) as error:
-        if os.environ.get("DPO_BENCH_DEBUG"):
+    except (KeyboardInterrupt, typer.Abort):
+        code = process.INTERRUPTED
+    except Exception as error:
+        message = _line(error)
+        if message is None or os.environ.get("DPO_BENCH_DEBUG"):
             raise
-        message = str(error) if isinstance(error, UserError) else error.format_message()
         if message:  # Empty where a command without arguments has printed its help instead.
             typer.echo(f"bench: {message}", err=True)
         return 1
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    if code == 130:  # Typer turns an interruption into this code itself.
-        typer.echo("bench: interrupted; the same command goes on from here", err=True)
+    if code == process.INTERRUPTED:  # Typer turns an interruption into this code itself.
+        process.tell_interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _line(error: Exception) -> str | None:
+    """What is told of an error; None for a bug, whose traceback is wanted."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, typer.TyperException):
+        return error.format_message()
+    if isinstance(error, MemoryError):
+        return f"out of memory: {str(error) or 'take fewer --workers or smaller batches'}"
+    if isinstance(error, OSError):  # No room, no right, no such device: of the machine, not of us.
+        place = f"{error.filename}: "[:200] if error.filename else ""
+        return f"{place}{error.strerror or error}"
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return "no thread can be started: allow more processes or memory (ulimit -u, ulimit -v)"
+    return None

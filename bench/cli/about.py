@@ -30,12 +30,16 @@ def doctor(as_json: JsonOption = False) -> int:
 
 
 def convert(
-    beta: Annotated[float | None, typer.Option(help="A beta to convert.")] = None,
+    beta: Annotated[
+        float | None, typer.Option(min=1e-9, max=1e12, help="A beta to convert.")
+    ] = None,
     source: Annotated[str, typer.Option(help="Who quotes it.")] = "diffusion-dpo code",
     latent: Annotated[str, typer.Option(help="Shape of a latent, CxHxW.")] = "4x64x64",
-    lr: Annotated[float | None, typer.Option(help="A rate given with --scale_lr.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(min=1e-30, max=1e6, help="A rate given with --scale_lr.")
+    ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pairs per optimiser step, all processes.")
+        int | None, typer.Option(min=1, max=10**6, help="Pairs per optimiser step, all processes.")
     ] = None,
 ) -> int:
     """Say what the beta and the learning rate of other sources are in a spec."""

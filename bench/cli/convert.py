@@ -2,6 +2,7 @@
 
 from trainers.conventions import BETA_CONVENTIONS, beta_here, beta_there, scaled_lr
 from trainers.errors import UserError
+from trainers.input.checked import shown
 
 
 def convert_beta(beta: float, source: str, latent: str) -> list[str]:
@@ -14,8 +15,8 @@ def convert_beta(beta: float, source: str, latent: str) -> list[str]:
         shape = tuple(int(side) for side in latent.split("x"))
     except ValueError:
         shape = ()
-    if len(shape) != 3 or min(shape) < 1:
-        raise UserError(f"--latent: expected a shape such as 4x64x64, got {latent!r}")
+    if len(shape) != 3 or not all(1 <= side <= 10**6 for side in shape):
+        raise UserError(f"--latent: expected a shape such as 4x64x64, got {shown(latent)}")
     here = beta_here(beta, source, shape)
     lines = [f"objective.beta: {here:.6g}   # {beta:.6g} of {source}, latents of {latent}"]
     for name, (logit, _, _) in BETA_CONVENTIONS.items():

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import JsonOption, OfflineOption, WeightsOption, parse_scoring, parse_source
+from bench.cli.options import (
+    BatchOption,
+    JsonOption,
+    OfflineOption,
+    WeightsOption,
+    parse_scoring,
+    parse_source,
+)
 
 SHOWN = 20
 """Pairs that are named of those left out; all are counted."""
@@ -33,11 +40,11 @@ def check(source: SourceArgument, as_json: JsonOption = False) -> int:
 def label(
     source: SourceArgument,
     reward: Annotated[str, typer.Option(help="The reward that judges.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    tie: Annotated[float, typer.Option(min=0, help="Scores this close are a tie.")] = 0.0,
+    out: Annotated[Path, typer.Option(dir_okay=False, help="Parquet file to write.")],
+    tie: Annotated[float, typer.Option(min=0, max=1e30, help="Scores this close are a tie.")] = 0.0,
     device: Annotated[str, typer.Option(help="A torch device, e.g. cuda.")] = "cpu",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per forward pass.")] = None,
+    batch_size: BatchOption = None,
     weights: WeightsOption = None,
     offline: OfflineOption = False,
 ) -> int:

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from bench.cli.options import (
+    LARGEST_SEED,
     JsonOption,
     NotesOption,
     OutOption,
@@ -23,6 +24,9 @@ from bench.cli.options import (
 from bench.images.samplers import SAMPLERS
 from trainers.errors import UserError
 
+PixelsOption = Annotated[
+    int | None, typer.Option(min=16, max=8192, help="Pixels; default: the model's.")
+]
 _ETA = " and ".join(name for name, sampler in SAMPLERS.items() if sampler.takes_eta)
 
 
@@ -95,7 +99,8 @@ def plan(
         bool, typer.Option("--measure", help="Time a step, images and scores here; needs weights.")
     ] = False,
     devices: Annotated[
-        int | None, typer.Option(min=1, help="Devices that share the work; default: processes.")
+        int | None,
+        typer.Option(min=1, max=10**6, help="Devices that share the work; default: processes."),
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -116,17 +121,20 @@ def plan(
 
 def train(
     arm: Annotated[str, typer.Argument(help="Arm of the spec, e.g. DPO+A.")],
-    out: Annotated[Path, typer.Option(help="Folder for the network and the log.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the network and the log.")],
     spec: SpecArgument = "mini",
-    seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Training seed.")] = 0,
     change: SetOption = None,
     store: Annotated[
         Path | None,
-        typer.Option(help="Where pairs are kept encoded, e.g. runs/store; default: OUT/store."),
+        typer.Option(
+            file_okay=False,
+            help="Where pairs are kept encoded, e.g. runs/store; default: OUT/store.",
+        ),
     ] = None,
     num_processes: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that share a batch; default: the spec's."),
+        typer.Option(min=1, max=1024, help="Processes that share a batch; default: the spec's."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="For encoding and training, e.g. cuda; default: the spec's.")
@@ -155,21 +163,27 @@ def train(
 
 def generate(
     prompts: Annotated[str, typer.Option(help="Name of a prompt set, or a jsonl file.")],
-    out: Annotated[Path, typer.Option(help="Folder for the images.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the images.")],
     base: Annotated[str, typer.Option(help="A shipped model, or a diffusers folder.")] = "mini-sd",
-    network: Annotated[Path | None, typer.Option(help="Folder of a training run.")] = None,
+    network: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder of a training run.")
+    ] = None,
     backbone: Annotated[str, typer.Option(help="Kind of model.")] = "stable-diffusion",
     sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = "ddim",
-    steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 12,
-    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale.")] = 3.0,
-    eta: Annotated[float, typer.Option(help=f"Fresh noise in each step of {_ETA}, 0 to 1.")] = 0.0,
-    height: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels; default: the model's.")] = None,
+    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Sampler steps.")] = 12,
+    guidance: Annotated[float, typer.Option(min=0, max=1000, help="Guidance scale.")] = 3.0,
+    eta: Annotated[
+        float, typer.Option(min=0, max=1, help=f"Fresh noise in each step of {_ETA}.")
+    ] = 0.0,
+    height: PixelsOption = None,
+    width: PixelsOption = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Annotated[str, typer.Option(help="A torch device, e.g. cuda.")] = "cpu",
-    images_per_prompt: Annotated[int, typer.Option(min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="Base seed of the noise.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first prompts.")] = None,
+    images_per_prompt: Annotated[int, typer.Option(min=1, max=1000)] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the noise.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=10**9, help="Only the first prompts.")
+    ] = None,
 ) -> int:
     """Make images, one noise per prompt and index, whatever the model or the batch size."""
     from bench.experiment.single import generate_images
@@ -185,8 +199,10 @@ def generate(
 
 
 def export(
-    network: Annotated[Path, typer.Argument(help="Folder that 'bench train' has filled.")],
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    network: Annotated[
+        Path, typer.Argument(file_okay=False, help="Folder that 'bench train' has filled.")
+    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder to make.")],
     base: Annotated[str, typer.Option(help="The model that was trained.")] = "mini-sd",
 ) -> int:
     """Write a trained model as a whole diffusers folder."""

@@ -12,7 +12,9 @@ app = typer.Typer(help="The published packages of two rewards.", no_args_is_help
 
 @app.command()
 def build(
-    out: Annotated[Path | None, typer.Option(help="Folder; default: below ~/.cache.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder; default: below ~/.cache.")
+    ] = None,
 ) -> int:
     """Make the environment in which rewards named -official run: some minutes, about 1.6 GB."""
     from bench.official.build import build, default_folder

@@ -19,8 +19,14 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="KEY=YAML, a dotted key of the spec to replace; may be repeated."),
 ]
-OutOption = Annotated[Path, typer.Option(help="Folder for the store and the results.")]
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")]
+OutOption = Annotated[
+    Path, typer.Option(file_okay=False, help="Folder for the store and the results.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Processes; default: all cores.")
+]
+BatchOption = Annotated[int | None, typer.Option(min=1, max=10**6, help="Images per forward pass.")]
+LARGEST_SEED = 2**63 - 1
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NotesOption = Annotated[
     bool, typer.Option("--notes", help="Print signatures and footnotes under the tables as well.")
@@ -54,7 +60,7 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     from trainers.input.checked import shown
-    from trainers.seeds import LARGEST, MANY
+    from trainers.seeds import MANY
 
     seeds: list[int] = []
     for part in text.split(","):
@@ -62,10 +68,10 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
         if found is None:
             raise UserError(f"--seeds: expected e.g. 0-4 or 0,2,5, got {shown(text)}")
         first, last = int(found[1]), int(found[2] or found[1])
-        if not first <= last <= LARGEST or last - first >= MANY - len(seeds):
+        if not first <= last <= LARGEST_SEED or last - first >= MANY - len(seeds):
             raise UserError(
-                f"--seeds: expected at most {MANY} seeds from 0 to {LARGEST}, smaller ones first, "
-                f"got {shown(text)}"
+                f"--seeds: expected at most {MANY} seeds from 0 to {LARGEST_SEED}, smaller ones "
+                f"first, got {shown(text)}"
             )
         seeds += range(first, last + 1)
     return tuple(seeds)

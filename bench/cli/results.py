@@ -12,7 +12,9 @@ Format = Literal["markdown", "latex", "html", "csv", "json"]
 
 
 def table(
-    folder: Annotated[Path, typer.Argument(help="Folder that 'bench ablate' has written.")],
+    folder: Annotated[
+        Path, typer.Argument(file_okay=False, help="Folder that 'bench ablate' has written.")
+    ],
     check: Annotated[bool, typer.Option("--check", help="Only compare, byte for byte.")] = False,
     kind: Annotated[
         Format | None, typer.Option("--format", help="Print this instead of the terminal's view.")
@@ -44,7 +46,9 @@ def table(
 
 def power(
     what: Annotated[str, typer.Argument(help="A result folder, or a spec that was run.")],
-    out: Annotated[Path, typer.Option(help="Where the results of a spec lie.")] = Path("runs"),
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Where the results of a spec lie.")
+    ] = Path("runs"),
     target: Annotated[float, typer.Option(min=0.01, max=0.99, help="Probability to reach.")] = 0.8,
     as_json: JsonOption = False,
 ) -> int:

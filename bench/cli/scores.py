@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from bench.cli.options import (
+    BatchOption,
     JsonOption,
     OfflineOption,
     RewardsOption,
@@ -24,11 +25,15 @@ def score(
         Path | None,
         typer.Option(help="jsonl or csv with file and prompt, or a .txt in order of names."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File of the scores: parquet, or .csv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="File of the scores: parquet, or .csv.")
+    ] = None,
     device: Annotated[str, typer.Option(help="A torch device, e.g. cuda.")] = "cpu",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per forward pass.")] = None,
-    memory: Annotated[float | None, typer.Option(help="GiB that models may take.")] = None,
+    batch_size: BatchOption = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0, max=1e6, help="GiB that models may take.")
+    ] = None,
     weights: WeightsOption = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,

@@ -26,6 +26,7 @@ from bench.rewards.kit.shared import Shared
 from bench.spec.model import Scoring
 from bench.terminal import Column, print_json, print_table, print_text
 from trainers.errors import UserError
+from trainers.files import writable_folder
 
 SHOWN = 10
 """Names of images that a line shows."""
@@ -60,6 +61,7 @@ def score_source(job: ScoreJob, console: Console) -> dict[str, Any]:
     folder = job.source if job.source.is_dir() else job.source.parent
     stem = "" if job.source.is_dir() else f"{job.source.stem}-"
     path = job.out or folder / f"{stem}{SCORES}"
+    writable_folder(path.parent)
     memory = job.memory or available_memory(job.settings.device)
     shared.memory = memory
 

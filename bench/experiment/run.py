@@ -19,7 +19,7 @@ from bench.spec.model import Spec
 from bench.stages.base import Stage
 from bench.stages.score import ScoreStage, unscored
 from bench.stages.store import Store
-from trainers.files import make_writable
+from trainers.files import writable_folder
 
 Check = Callable[[Sequence[Stage], Store], None]
 """May refuse stages that are to be run in a store."""
@@ -66,15 +66,15 @@ def ablate(
         That folder, and what ran.
 
     Raises:
-        UserError: If the folder holds results of another spec, the store is damaged, or nothing at
-            all could be scored.
+        UserError: If the folder holds results of another spec or cannot be written into, the store
+            is damaged, or nothing at all could be scored.
     """
     check_folder(out / experiment.spec.name, experiment)
-    store = Store(out / STORE)
+    writable_folder(out / experiment.spec.name)
+    store = Store(writable_folder(out / STORE))
     todo = missing_stages(experiment, store)
     outcome = Outcome()
     if todo:
-        make_writable(store.root)
         check(todo, store)
         check_devices(experiment.spec)
         check_model(experiment.spec, todo)

@@ -20,7 +20,7 @@ from trainers.backbones.base import ADAPTER_FILE
 from trainers.config import TrainConfig
 from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
-from trainers.files import make_writable, sha256_file, tree_hashes, write_text
+from trainers.files import sha256_file, tree_hashes, writable_folder, write_text
 from trainers.input.checked import listed, shown
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
@@ -68,7 +68,7 @@ def train_arm(
         return
     check_devices(spec)
     for folder in (out, store.root):
-        make_writable(folder)
+        writable_folder(folder)
     encoded = stage.encode.done(store) is not None
     check([stage] if encoded else [stage.encode, stage], store)
     if is_main():
@@ -134,8 +134,7 @@ def generate_images(
     # A mark alone may be left of an attempt that came to nothing.
     if mark.is_file() and mark.read_text() != identity and any(out.glob("*.png")):
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
-    make_writable(out)
-    write_text(mark, identity)
+    write_text(writable_folder(out) / mark.name, identity)
     total = len(texts) * settings.images_per_prompt
     write_images(
         folder, network, backbone, texts, settings, out,

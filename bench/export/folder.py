@@ -11,7 +11,7 @@ from trainers.backbones.folders import variant
 from trainers.backbones.latent import LatentModel
 from trainers.backbones.pipelines import INDEX
 from trainers.errors import UserError
-from trainers.files import write_text
+from trainers.files import writable_folder, write_text
 
 
 def export(base: Path, network: Path, out: Path) -> str:
@@ -43,10 +43,10 @@ def export(base: Path, network: Path, out: Path) -> str:
             f"expected a folder with a trained network in it, {own}, or with an adapter, "
             f"{ADAPTER_FILE}, got {network}: give the folder that a training run has filled"
         )
+    parent = writable_folder(out.parent)
     model.check("float32")
     trained = model.load_trained(network)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{out.name}.") as name:
         whole = Path(name) / out.name
         whole.mkdir()
         shutil.copy(base / INDEX, whole / INDEX)

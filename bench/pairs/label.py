@@ -15,7 +15,7 @@ from bench.rewards.base import Reward
 from bench.rewards.engine import describe, run_each
 from trainers.data.sources import BadPair, Rows, Source
 from trainers.errors import UserError
-from trainers.files import make_writable, write_atomically
+from trainers.files import writable_folder, write_atomically
 from trainers.input.image import BadImage, open_rgb
 
 GROUP = 64
@@ -66,7 +66,7 @@ def label_pairs(source: Source, reward: Reward, out: Path, tie: float) -> Labell
     """
     if out.exists():
         raise UserError(f"{out} is there already: give another name, or delete it")
-    make_writable(out.parent)
+    writable_folder(out.parent)
     rows = source.open()
     done = Labelled(reward.signature)
     schema = SCHEMA.with_metadata({"labelled_by": done.signature, "tie": repr(tie)})

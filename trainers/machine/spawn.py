@@ -5,6 +5,7 @@ This module loads nothing heavy: a new process sets its environment before torch
 
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import socket
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.queues import Queue
 from types import TracebackType
 from typing import Any
@@ -38,9 +39,18 @@ class Workers:
         )
 
     def submit(self, function: Callable[..., None], *arguments: Any) -> Future[None]:
-        """Have a function of a module called in one of the processes."""
+        """Have a function of a module called in one of the processes.
+
+        Raises:
+            RuntimeError: If this process can start no thread more.
+        """
         with _uninterrupted():
-            future = self._pool.submit(function, *arguments)
+            calls: Any = vars(self._pool)["_call_queue"]
+            if calls._thread is None:
+                # The pool's own thread would start it, die of failing, and leave all to wait.
+                calls._start_thread()
+            # What cannot be imported over there is an answer, and not the end of the process.
+            future = self._pool.submit(_call, pickle.dumps((function, arguments)))
             with self._pool._shutdown_lock:
                 # Its thread wakes before this call starts a process, and would never hear of the
                 # death of that one: until it looks again, it waits for those it knew.
@@ -67,12 +77,15 @@ class Workers:
         with _uninterrupted():
             for process in list((self._pool._processes or {}).values()):
                 process.terminate()
-            self._pool.shutdown(cancel_futures=True)
+            with suppress(
+                RuntimeError
+            ):  # Its thread could not be started, and is not to be joined.
+                self._pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put an interruption off; a process that is started meanwhile never hears of one.
+    """Put an interruption off; a process that is started meanwhile never hears of Ctrl-C.
 
     Ctrl-C reaches every process of a terminal, one that only just starts, too.
     """
@@ -80,15 +93,22 @@ def _uninterrupted() -> Iterator[None]:
         yield  # No interruption comes here.
         return
     came: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(each, lambda number, _: came.append(number)) for each in numbers]
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Which is handed down.
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+        for each, handler in zip(numbers, handlers, strict=True):
+            signal.signal(each, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+def _call(call: bytes) -> None:
+    function, arguments = pickle.loads(call)
+    function(*arguments)
 
 
 def send(message: Any) -> None:

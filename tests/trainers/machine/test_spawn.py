@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,3 +154,34 @@ def test_an_interruption_of_all_is_quiet_whenever_it_comes(tmp_path: Path) -> No
             os.killpg(parent.pid, signal.SIGINT)
             _, said = parent.communicate(timeout=120)
         assert (parent.returncode, said) == (130, ""), delay
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_threads_that_cannot_start_end_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: int
+) -> None:
+    """As where processes are few (``ulimit -u``): whichever is missing, nothing waits for it."""
+    start, calls = threading.Thread.start, iter(range(10**6))
+
+    def fail(thread: threading.Thread) -> None:
+        if next(calls) >= started:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="can't start new thread"), Workers(1) as workers:
+        workers.submit(write, tmp_path / "a")
+
+
+def test_what_cannot_be_imported_in_a_process_is_an_answer(
+    here: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "only_here.py"
+    module.write_text("def call(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    function = importlib.import_module("only_here").call
+    module.write_text("raise SystemExit('not there')\n")
+    with Workers(1) as workers:
+        future = workers.submit(function)
+        assert isinstance(future.exception(), SystemExit)
+        workers.submit(here.write, tmp_path / "next").result()

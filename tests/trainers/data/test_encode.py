@@ -498,7 +498,5 @@ def test_encodings_that_a_precision_cannot_hold_name_it(
     monkeypatch.setattr(backbone, "encode_images", lambda pixels: moments)
     pixels = [np.zeros((32, 32, 3), np.uint8)]
     Encoder(backbone, DataSettings(), "").encode_images(pixels)
-    with pytest.raises(
-        UserError, match=r"data\.precision float16 cannot hold them"
-    ):
+    with pytest.raises(UserError, match=r"data\.precision float16 cannot hold them"):
         Encoder(backbone, DataSettings(precision="float16"), "").encode_images(pixels)

@@ -1,0 +1,136 @@
+"""Attacks on files, processes and input, and how many of them end rightly.
+
+    python tests/perf/storms/run.py                           all rows: hours on two cores
+    python tests/perf/storms/run.py --rows kills disk --tries 4
+    python tests/perf/storms/run.py --markdown --write docs/reliability.md
+
+An attack ends rightly with the bytes of an undisturbed run, or in one line that says why not;
+a traceback, a hang, other bytes, a process that goes on or a secret that is printed are wrong.
+Prints tried and right for each row, and for every attack that did not end rightly what happened.
+The exit status is 1 if there is one.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+ROOT = Path(__file__).parents[3]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+
+import finished  # noqa: E402
+import flips  # noqa: E402
+import full_disk  # noqa: E402
+import kills  # noqa: E402
+import leftovers  # noqa: E402
+import limits  # noqa: E402
+import models  # noqa: E402
+import numpy as np  # noqa: E402
+import pictures  # noqa: E402
+import plugins  # noqa: E402
+import specs  # noqa: E402
+import texts  # noqa: E402
+import together  # noqa: E402
+import unfinished  # noqa: E402
+from commands import Wrong, orphans  # noqa: E402
+from damage import remove  # noqa: E402
+from experiment import Setting  # noqa: E402
+from rows import Row, Try  # noqa: E402
+
+ROWS = {
+    row.name: row
+    for row in (
+        kills.ROW, full_disk.ROW, finished.ROW, unfinished.ROW, leftovers.ROW, flips.ROW,
+        together.JOBS, together.WRITERS, specs.ROW, texts.ROW, pictures.ROW, models.ROW,
+        limits.ROW, plugins.ROW,
+    )
+}  # fmt: skip
+BEGIN, END = "<!-- storms: begin -->", "<!-- storms: end -->"
+"""Between these lines of a document stands the table."""
+
+
+def attack(one: Try, folder: Path) -> str | None:
+    """What happened if a try did not end rightly."""
+    folder.mkdir()
+    try:
+        one.run(folder)
+    except Wrong as wrong:
+        return " ".join(str(wrong).split())
+    except Exception as error:
+        return f"the try itself failed: {type(error).__name__}: {' '.join(str(error).split())}"
+    finally:
+        orphans(folder, patience=0)
+        remove(folder)
+    return None
+
+
+def storm(row: Row, setting: Setting, count: int | None, seed: int) -> tuple[int, int]:
+    """Make all tries of a row, say what was wrong, and give the numbers of tried and right."""
+    rng = np.random.default_rng([seed, zlib.crc32(row.name.encode())])
+    tries, right, began = row.tries(setting, rng, count or row.count), 0, time.monotonic()
+    for number, one in enumerate(tries):
+        what = attack(one, setting.work / f"{row.name}-{number}")
+        right += what is None
+        if what is not None:
+            say(f"  wrong: {one.name}: {what}")
+    say(f"{row.name}: {right} of {len(tries)} right in {time.monotonic() - began:.0f} s")
+    return len(tries), right
+
+
+def say(text: str) -> None:
+    """One line to people, at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def markdown(counts: dict[str, tuple[int, int]]) -> str:
+    """The table of the rows that were made."""
+    lines = ["| attack | tried | right |", "|---|---|---|"]
+    for name, (tried, right) in counts.items():
+        lines.append(f"| {ROWS[name].area} (`{name}`) | {tried} | {right} |")
+    return "\n".join(lines) + "\n"
+
+
+def refresh(path: Path, counts: dict[str, tuple[int, int]]) -> None:
+    """Put rows into the table of a document; those that were not made stay as they are there."""
+    head, _, rest = path.read_text().partition(BEGIN)
+    old, found, tail = rest.partition(END)
+    if not found:
+        raise SystemExit(f"{path}: expected {BEGIN} and {END} around its table")
+    kept = {line.split("(`")[1].split("`)")[0]: line for line in old.splitlines() if "(`" in line}
+    new = {line.split("(`")[1].split("`)")[0]: line for line in markdown(counts).splitlines()[2:]}
+    rows = {name: (kept | new)[name] for name in ROWS if name in kept | new}
+    table = "\n".join([*markdown({}).splitlines(), *rows.values()])
+    path.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--tries", type=int, help="at most so many of a row; default: its own")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="a folder to work in; default: temporary")
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="renew the table in a document")
+    given = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="storm-", dir=given.work)).resolve()
+    os.environ["DPO_BENCH_HOME"] = str(work / "home")
+    try:
+        setting = Setting(work)
+        counts = {name: storm(ROWS[name], setting, given.tries, given.seed) for name in given.rows}
+    finally:
+        shutil.rmtree(work)
+    if given.markdown:
+        print(markdown(counts), end="")
+    if given.write:
+        refresh(given.write, counts)
+    sys.exit(any(right < tried for tried, right in counts.values()))
+
+
+if __name__ == "__main__":
+    main()

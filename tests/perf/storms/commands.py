@@ -1,17 +1,15 @@
-"""Commands of ``bench`` run as a user runs them, or in forks, and what counts as ending rightly."""
+"""Commands of ``bench`` run as a user runs them, or in forks of a process that has them loaded."""
 
 import importlib
 import os
-import re
 import resource
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +18,8 @@ import psutil
 
 ROOT = Path(__file__).parents[3]
 BENCH = (sys.executable, "-m", "bench")
-SECRET = "hunter2-correct-horse-battery"
-"""Stands in files that no command has any business to print."""
 LIMIT = 120.0
 """Seconds until a command counts as hanging; a busy machine may be slow."""
-LONGEST = 1500
-"""Most characters of a line that says what is wrong."""
 MARK = "DPO_BENCH_STORM"
 """Environment variable that tells the processes of a try from all others."""
 MEMORY = 12 * 2**30
@@ -37,10 +31,6 @@ WARM = (
     "bench.report.folder", "bench.report.terminal", "bench.estimate.plan", "bench.estimate.show",
     "bench.pairs.check", "bench.export.folder", "bench.rewards.towers", "bench.rewards.oracle",
 )  # fmt: skip
-
-
-class Wrong(Exception):
-    """A try did not end rightly; the message says in one line what happened."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +87,9 @@ def _log(folder: Path) -> Path:
     """The stem of two new files for what a command says."""
     logs = folder / "said"
     logs.mkdir(exist_ok=True)
-    return logs / str(len(list(logs.iterdir())) // 2)
+    log = logs / str(len(list(logs.glob("*.out"))))
+    log.with_suffix(".out").touch()
+    return log
 
 
 def launch(command: Sequence[str], folder: Path, **environment: str) -> Running:
@@ -135,23 +127,41 @@ def warm() -> None:
         importlib.import_module(name)
 
 
-def fork(arguments: Sequence[str | Path], folder: Path, **environment: str) -> Done:
-    """Run a command in a fork of this process, which has imported everything already."""
+@dataclass(frozen=True)
+class Forked:
+    """A command that was started in a fork."""
+
+    child: int
+    log: Path
+    began: float
+
+    def wait(self) -> Done:
+        """Wait for its end; one that does not come in time is made."""
+        while (ended := os.waitpid(self.child, os.WNOHANG))[0] == 0:
+            if time.monotonic() - self.began > LIMIT:
+                with suppress(ProcessLookupError):
+                    os.killpg(self.child, signal.SIGKILL)
+                os.waitpid(self.child, 0)
+                return _done(None, self.log, LIMIT)
+            time.sleep(0.01)
+        code = os.waitstatus_to_exitcode(ended[1])
+        return _done(code, self.log, time.monotonic() - self.began)
+
+
+def start_fork(arguments: Sequence[str | Path], folder: Path, **environment: str) -> Forked:
+    """Start a command in a fork of this process, which has imported everything already."""
     warm()
     log, began = _log(folder), time.monotonic()
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         _be_bench([str(argument) for argument in arguments], folder, log, environment)
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-        if time.monotonic() - began > LIMIT:
-            with suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return _done(None, log, LIMIT)
-        time.sleep(0.01)
-    code = os.waitstatus_to_exitcode(ended[1])
-    return _done(code, log, time.monotonic() - began)
+    return Forked(child, log, began)
+
+
+def fork(arguments: Sequence[str | Path], folder: Path, **environment: str) -> Done:
+    """Run a command in a fork."""
+    return start_fork(arguments, folder, **environment).wait()
 
 
 def _be_bench(arguments: list[str], folder: Path, log: Path, environment: dict[str, str]) -> None:
@@ -203,83 +213,3 @@ def _marked(folder: Path) -> list[psutil.Process]:
             if mine and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
-
-
-def clean(done: Done) -> Done:
-    """The same, if it ended by itself, without a traceback, and gave no secret away."""
-    if done.code is None:
-        raise Wrong(f"no end after {done.seconds:.0f} s; said last: {done.last()}")
-    said = done.stdout + done.stderr
-    if "Traceback (most recent call last)" in said or re.search(r'^  File ".*", line', said, re.M):
-        raise Wrong(f"traceback, code {done.code}: {done.last()}")
-    if SECRET in said:
-        raise Wrong("the content of a file was printed")
-    if "leaked" in done.stderr:
-        raise Wrong(f"leaked: {done.last()}")
-    if done.code < 0:
-        raise Wrong(f"died by {signal.Signals(-done.code).name}; said last: {done.last()}")
-    if done.code not in (0, 1, 2, 130):
-        raise Wrong(f"code {done.code}: {done.last()}")
-    return done
-
-
-def told(done: Done, mentions: Iterable[str] = ()) -> Done:
-    """The same, if it is :func:`clean`, and where it did not succeed said why in one line.
-
-    ``mentions`` are what that line must name, case aside.
-    """
-    clean(done)
-    if done.code == 0:
-        return done
-    lines = [line for line in done.stderr.splitlines() if line.startswith("bench: ")]
-    if done.code == 1 and not lines and done.stdout.strip():
-        return done  # What a check found is its output.
-    if done.code == 2:
-        lines = [line for line in done.stderr.splitlines() if re.match(r"failed: |[\w.-]+: ", line)]
-    if not lines or (done.code != 2 and len(lines) > 1):
-        raise Wrong(f"code {done.code} and {len(lines)} lines that say why: {done.last()}")
-    for line in lines:
-        if len(line) > LONGEST:
-            raise Wrong(f"a line of {len(line)} characters: {line[:100]}...")
-    for mention in mentions:
-        if not any(mention.lower() in line.lower() for line in lines):
-            raise Wrong(f"{mention!r} is not named: {lines[-1][:300]}")
-    return done
-
-
-def refused(done: Done, *mentions: str) -> Done:
-    """The same, if it was refused in one line."""
-    if clean(done).code == 0:
-        raise Wrong("was taken as good")
-    return told(done, mentions)
-
-
-def succeeded(done: Done) -> Done:
-    """The same, if all went well."""
-    if clean(done).code != 0:
-        raise Wrong(f"code {done.code}: {done.last()}")
-    return done
-
-
-def follow(command: Callable[[], Done], folder: Path, times: int = 6) -> Done:
-    """Run a command until it succeeds, doing what its one line tells (``rm -r PATH``) in between.
-
-    Gives the last run: one that was refused without a mend that is a command is right as it is.
-    """
-    given: set[str] = set()
-    for _ in range(times):
-        done = told(command())
-        mend = re.search(r"\brm (?:-r |-rf )?'?(/[^\s');,]+)", done.stderr)
-        if done.code == 0 or mend is None:
-            return done
-        path = Path(mend[1])
-        if mend[1] in given:
-            raise Wrong(f"the mend does not help: {done.last()}")
-        if not path.is_relative_to(folder):
-            raise Wrong(f"the mend is to delete what lies elsewhere: {done.last()}")
-        given.add(mend[1])
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    raise Wrong(f"no end of mends: {done.last()}")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from commands import Done, Running, Wrong, bench, clean, orphans, succeeded, told
+from commands import Done, Running, bench, orphans
 from experiment import Setting
+from judges import Wrong, clean, succeeded, told
 from rows import Row, Try
 
 LIVES = 3

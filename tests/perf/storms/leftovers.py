@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from commands import Wrong, follow, fork, refused, succeeded, told
+from commands import fork
 from experiment import Setting, copy, differ, results, spec
+from judges import Wrong, follow, refused, succeeded, told
 from rows import Row, Try
 from unfinished import UNTIL
 
@@ -64,7 +65,7 @@ def _goes_on(prepare: Callable[[Path], object], setting: Setting, folder: Path) 
     prepare(out)
     done = follow(lambda: setting.ablate_in_fork(folder, out), folder)
     if done.code == 0:
-        setting.same(out)
+        setting.same(out, networks_too=False)
 
 
 def _parts(out: Path) -> None:
@@ -94,8 +95,8 @@ def _exchange_files(kind: str, name: str, out: Path) -> None:
 
 def _older_record(out: Path) -> None:
     """A record that lacks what it should say."""
-    for path in (out / "store" / "images").glob("*/status.json"):
-        path.write_text(json.dumps({"id": json.loads(path.read_text())["id"]}))
+    path = next((out / "store" / "images").glob("*/status.json"))
+    path.write_text(json.dumps({"id": json.loads(path.read_text())["id"]}))
 
 
 def _emptied(kind: str, out: Path) -> None:
@@ -133,7 +134,7 @@ PREPARED: dict[str, Callable[[Path], object]] = {
     "two records exchanged": partial(_exchange_files, "train", "status.json"),
     "two tables of scores exchanged": partial(_exchange_files, "scores", "scores.parquet"),
     "two indices of images exchanged": partial(_exchange_files, "images", "images.jsonl"),
-    "records that lack keys": _older_record,
+    "a record that lacks keys": _older_record,
     "folders of networks emptied": partial(_emptied, "train"),
     "folders of images emptied": partial(_emptied, "images"),
     "the pool lost": lambda out: shutil.rmtree(out / "store" / "pool"),

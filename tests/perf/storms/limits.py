@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from commands import Done, Wrong, clean, orphans, refused, shell, succeeded, told
+from commands import Done, orphans, shell
 from experiment import Setting, copy, spec
 from full_disk import can_mount
+from judges import Wrong, clean, refused, succeeded, told
 from rows import Row, Try, sample
 
 Judge = Callable[[Done], Done]

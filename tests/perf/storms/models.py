@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from commands import SECRET, Done, Wrong, fork, refused, succeeded, told
+from commands import Done, fork
 from experiment import Setting, copy, sha256
+from judges import SECRET, Wrong, refused, succeeded, told
 from PIL import Image
 from rows import Row, Try, sample
 from safetensors.torch import save_file

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from commands import SECRET, Wrong, fork, refused, told
+from commands import fork
 from experiment import Setting
+from judges import SECRET, Wrong, refused, told
 from PIL import Image
 from rows import Row, Try, sample
 from spoiled import inputs
@@ -138,8 +139,9 @@ def _score(make: Callable[[], bytes], may_be: tuple[bool, ...], folder: Path) ->
     columns = {"caption": ["a"] * 2, "jpg_0": [picture, PNG], "jpg_1": [PNG, PNG],
                "label_0": [1.0, 0.0], "label_1": [0.0, 1.0]}  # fmt: skip
     pq.write_table(pa.table(columns), folder / "pairs.parquet")
-    told(fork(["data", "check", folder / "pairs.parquet"], folder, PATH=_path(folder)))
+    done = fork(["data", "check", folder / "pairs.parquet"], folder, PATH=_path(folder))
     _nothing_started(folder)
+    told(done)
 
 
 def _scored(images: Path, may_be: tuple[bool, ...], folder: Path) -> None:
@@ -149,8 +151,9 @@ def _scored(images: Path, may_be: tuple[bool, ...], folder: Path) -> None:
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = folder / "scores.parquet"
     job = ["score", images, "--rewards", "mini-clip", "--prompts", folder / "prompts.jsonl"]
-    done = told(fork([*job, "--out", out], folder, PATH=_path(folder)))
+    done = fork([*job, "--out", out], folder, PATH=_path(folder))
     _nothing_started(folder)
+    told(done)
     if not out.exists():
         raise Wrong(f"one image stops all: {done.last()}")
     table = pq.read_table(out).to_pylist()

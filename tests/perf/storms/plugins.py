@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import yaml
-from commands import ROOT, Done, Wrong, bench, clean, refused, succeeded, told
+from commands import ROOT, Done, bench
 from experiment import Setting, copy
+from judges import Wrong, clean, refused, succeeded, told
 from rows import Row, Try
 
 REWARD = """

@@ -19,8 +19,10 @@ import time
 import zlib
 from pathlib import Path
 
-os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ |= {
+    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error",
+}  # fmt: skip
 ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
 
@@ -38,9 +40,10 @@ import specs  # noqa: E402
 import texts  # noqa: E402
 import together  # noqa: E402
 import unfinished  # noqa: E402
-from commands import Wrong, orphans  # noqa: E402
+from commands import orphans  # noqa: E402
 from damage import remove  # noqa: E402
 from experiment import Setting  # noqa: E402
+from judges import Wrong  # noqa: E402
 from rows import Row, Try  # noqa: E402
 
 ROWS = {

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from commands import SECRET, Done, Wrong, fork, refused, succeeded, told
+from commands import Done, fork
 from experiment import Setting
+from judges import SECRET, Wrong, refused, succeeded, told
 from rows import Row, Try, sample
 from spoiled import inputs
 
@@ -50,7 +51,7 @@ TEXTS: dict[str, tuple[str | bytes, Judge]] = {
     "a seed of 2^63": (f"{MINE}seeds: [{2**63}]\n", refused),
     "a seed of 10^400": (f"{MINE}seeds: [1{'0' * 400}]\n", refused),
     "a number of 5000 digits": (f"{MINE}train: {{steps: {'9' * 5000}}}\n", refused),
-    "a negative seed": (f"{MINE}seeds: [-1]\n", refused),
+    "a negative seed": (f"{MINE}seeds: [-1]\n", told),
     "a seed twice": (f"{MINE}seeds: [1, 1]\n", refused),
     "100,000 control pairs": (f"{MINE}statistics: {{control_pairs: 100000}}\n", refused),
     "a limit of nothing": (f"{MINE}prompt_limit: 0\n", refused),
@@ -80,7 +81,7 @@ TEXTS: dict[str, tuple[str | bytes, Judge]] = {
     "itself as its parent": ("extends: spec.yaml\nname: mine\n", refused),
     "a missing parent": ("extends: none.yaml\nname: mine\n", refused),
     "a list as its parent": ("extends: [mini]\nname: mine\n", refused),
-    "5 MB of one value": (f"{MINE}title: {'a' * 5_000_000}\n", refused),
+    "5 MB of one value": (f"{MINE}title: {'a' * 5_000_000}\n", told),
     "100,000 unknown keys": (MINE + "".join(f"k{n}: 1\n" for n in range(100_000)), refused),
 }  # fmt: skip
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from commands import SECRET, Done, Wrong, fork, refused, succeeded, told
+from commands import Done, fork
 from experiment import Setting
+from judges import SECRET, Wrong, refused, succeeded, told
 from PIL import Image
 from rows import Row, Try, sample
 from spoiled import inputs
@@ -19,8 +20,8 @@ from spoiled import inputs
 Judge = Callable[[Done], Done]
 MANY = 20_000
 GOOD = "a small red circle on grey"
-MOST = 20.0
-"""Seconds that a plan of many prompts may take on a busy machine; it should take one."""
+MOST = 6.0
+"""Seconds of a processor to read so many prompts and draw one image, which takes the most."""
 
 
 def _rows(*rows: object) -> bytes:
@@ -40,7 +41,7 @@ def _unlike(value: object) -> bytes:
 
 PROMPTS: dict[str, tuple[str, bytes, Judge]] = {
     "nothing": ("jsonl", b"", refused),
-    "blank lines": ("txt", b"\n\n  \n", refused),
+    "blank lines": ("txt", b"\n\n  \n", told),
     "null": ("jsonl", _unlike(None), refused),
     "a number": ("jsonl", _unlike(7), refused),
     "NaN": ("jsonl", b'{"prompt": NaN}\n', refused),
@@ -77,7 +78,7 @@ PROMPTS: dict[str, tuple[str, bytes, Judge]] = {
     "an LFS pointer": ("parquet", b"version https://git-lfs.github.com/spec/v1\noid 1\n", refused),
     "an unknown suffix": ("docx", GOOD.encode(), refused),
 }
-NAMES = ("a" * 5000, "../../etc/passwd", "*" * 2000, "[", "a\nb", " ", "", "~root/x",
+NAMES = ("a" * 5000, "../../etc/passwd", "*" * 500, "[", "a\nb", " ", "", "~root/x",
          "//etc/shadow", "mini-test\u2028", "-", ".", "mini-devv", "s3://a/b.jsonl")  # fmt: skip
 """Of prompt sets."""
 
@@ -85,7 +86,7 @@ NAMES = ("a" * 5000, "../../etc/passwd", "*" * 2000, "[", "a\nb", " ", "", "~roo
 def _prompts(suffix: str, data: bytes, judge: Judge, folder: Path) -> None:
     path = folder / f"prompts.{suffix}"
     path.write_bytes(data)
-    job = ["generate", "--prompts", path, "--limit", "2", "--steps", "1"]
+    job = ["generate", "--prompts", path, "--steps", "1"]
     judge(fork([*job, "--out", folder / "images"], folder))
 
 
@@ -111,9 +112,10 @@ def _many(suffix: str, folder: Path) -> None:
     }[suffix]()  # fmt: skip
     path.write_bytes(text)
     job = ["generate", "--prompts", path, "--limit", "1", "--steps", "1", "--out", "images"]
-    done = succeeded(fork(job, folder))
-    if done.seconds > MOST:
-        raise Wrong(f"{MANY} prompts took {done.seconds:.1f} s")
+    before = os.times().children_user
+    succeeded(fork(job, folder))
+    if (took := os.times().children_user - before) > MOST:
+        raise Wrong(f"{MANY} prompts took {took:.1f} s")
 
 
 def _spoiled_prompts(path: Path, folder: Path) -> None:

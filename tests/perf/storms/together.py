@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from commands import Wrong, bench, start, succeeded, told
+from commands import bench, start, start_fork
 from experiment import Setting, copy, differ, results, spec
+from judges import Wrong, succeeded, told
 from rows import Row, Try
 
 REWARDS = "oracle,mini-clip"
@@ -63,9 +64,10 @@ def _writers(count: int, suffix: str, setting: Setting, folder: Path) -> None:
     job = ["score", "--rewards", REWARDS, "--out"]
     for images in sets:
         succeeded(bench([*job, one, images], folder))
-    running = [start([*job, shared, images], folder) for images in sets]
-    for process in running:
-        succeeded(process.wait())
+    # Forks are at work at the same moment; processes of their own would come one by one.
+    running = [start_fork([*job, shared, images], folder) for images in sets]
+    for done in [process.wait() for process in running]:
+        succeeded(done)
     expected, found = _rows(one), _rows(shared)
     lost = len(expected.index.difference(found.index))
     if lost:

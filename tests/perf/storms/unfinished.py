@@ -5,9 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from commands import follow, fork, start, succeeded
+from commands import fork, start
 from damage import DAMAGES, kinds_of_files
 from experiment import Setting, copy, differ, killed_when, networks, unrecorded
+from judges import follow, succeeded
 from rows import Row, Try, sample
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from commands import MARK, SECRET
+from commands import MARK
+from judges import SECRET
 from safetensors.torch import load_file, save_file
 
 Tensors = dict[str, torch.Tensor]

@@ -66,6 +66,7 @@ def networks(out: Path) -> dict[str, str]:
     return {
         path.relative_to(out).as_posix(): sha256(path)
         for path in sorted(out.rglob("diffusion_pytorch_model.safetensors"))
+        if path.is_file()
     }
 
 

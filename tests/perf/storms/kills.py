@@ -16,8 +16,9 @@ from judges import Wrong, clean, succeeded, told
 from rows import Row, Try
 
 LIVES = 3
-EARLIEST = 0.3
-"""Seconds that Python itself takes to begin, in which no program can answer a signal."""
+Span = tuple[float, float]
+"""Seconds from the start of a command, in which a kill comes: from when its code is loaded, for
+before that a signal meets Python itself, until when it would end."""
 
 
 def _group(number: int) -> Callable[[Running], None]:
@@ -76,11 +77,11 @@ def _survived(kind: str, done: Done) -> None:
         clean(done)
 
 
-def _storm(lives: list[tuple[str, float]], setting: Setting, seconds: float, folder: Path) -> None:
+def _storm(lives: list[tuple[str, float]], setting: Setting, span: Span, folder: Path) -> None:
     out = folder / "out"
     for kind, moment in lives:
         running = setting.start(folder, out)
-        time.sleep(EARLIEST + moment * seconds)
+        time.sleep(float(np.interp(moment, (0, 1), span)))
         if running.alive():
             with suppress(ProcessLookupError):
                 KINDS[kind](running)
@@ -97,13 +98,13 @@ def tries(setting: Setting, rng: np.random.Generator, count: int) -> list[Try]:
     """Every kind comes first in turn, so that few tries see all of them."""
     found, kinds = [], list(KINDS)
     setting.undisturbed  # noqa: B018  (made before the clock runs)
-    seconds = setting.seconds
+    span = (succeeded(bench(["--version"], setting.work)).seconds, setting.seconds)
     for n in range(count):
         first = kinds[n % len(kinds)]
         others = rng.choice(kinds, int(rng.integers(LIVES)))
         lives = [(kind, float(rng.uniform())) for kind in (first, *others)]
         name = ", then ".join(f"{kind} at {moment:.0%}" for kind, moment in lives)
-        found.append(Try(name, partial(_storm, lives, setting, seconds)))
+        found.append(Try(name, partial(_storm, lives, setting, span)))
     return found
 
 

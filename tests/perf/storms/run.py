@@ -37,6 +37,7 @@ import numpy as np  # noqa: E402
 import pictures  # noqa: E402
 import plugins  # noqa: E402
 import specs  # noqa: E402
+import table  # noqa: E402
 import texts  # noqa: E402
 import together  # noqa: E402
 import unfinished  # noqa: E402
@@ -54,8 +55,6 @@ ROWS = {
         limits.ROW, plugins.ROW,
     )
 }  # fmt: skip
-BEGIN, END = "<!-- storms: begin -->", "<!-- storms: end -->"
-"""Between these lines of a document stands the table."""
 
 
 def attack(one: Try, folder: Path) -> str | None:
@@ -91,27 +90,6 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def markdown(counts: dict[str, tuple[int, int]]) -> str:
-    """The table of the rows that were made."""
-    lines = ["| attack | tried | right |", "|---|---|---|"]
-    for name, (tried, right) in counts.items():
-        lines.append(f"| {ROWS[name].area} (`{name}`) | {tried} | {right} |")
-    return "\n".join(lines) + "\n"
-
-
-def refresh(path: Path, counts: dict[str, tuple[int, int]]) -> None:
-    """Put rows into the table of a document; those that were not made stay as they are there."""
-    head, _, rest = path.read_text().partition(BEGIN)
-    old, found, tail = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{path}: expected {BEGIN} and {END} around its table")
-    kept = {line.split("(`")[1].split("`)")[0]: line for line in old.splitlines() if "(`" in line}
-    new = {line.split("(`")[1].split("`)")[0]: line for line in markdown(counts).splitlines()[2:]}
-    rows = {name: (kept | new)[name] for name in ROWS if name in kept | new}
-    table = "\n".join([*markdown({}).splitlines(), *rows.values()])
-    path.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
@@ -129,9 +107,9 @@ def main() -> None:
     finally:
         shutil.rmtree(work)
     if given.markdown:
-        print(markdown(counts), end="")
+        print(table.markdown(ROWS, counts), end="")
     if given.write:
-        refresh(given.write, counts)
+        table.refresh(given.write, ROWS, counts)
     sys.exit(any(right < tried for tried, right in counts.values()))
 
 

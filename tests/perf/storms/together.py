@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from commands import bench, start, start_fork
+import pyarrow as pa
+from commands import bench, fork, start, start_fork
 from experiment import Setting, copy, differ, results, spec
 from judges import Wrong, succeeded, told
+from pyarrow import csv
 from rows import Row, Try
 
 REWARDS = "oracle,mini-clip"
+ROWS = 100_000
+"""Of a file before its writers come."""
 COLUMNS = ["reward", "signature", "image_sha256", "prompt"]
 
 
@@ -62,8 +66,10 @@ def _writers(count: int, suffix: str, setting: Setting, folder: Path) -> None:
     sets = _image_sets(setting, folder, count)
     one, shared = folder / f"one{suffix}", folder / f"shared{suffix}"
     job = ["score", "--rewards", REWARDS, "--out"]
+    _long_file(one)
+    copy(one, shared)
     for images in sets:
-        succeeded(bench([*job, one, images], folder))
+        succeeded(fork([*job, one, images], folder))
     # Forks are at work at the same moment; processes of their own would come one by one.
     running = [start_fork([*job, shared, images], folder) for images in sets]
     for done in [process.wait() for process in running]:
@@ -74,6 +80,19 @@ def _writers(count: int, suffix: str, setting: Setting, folder: Path) -> None:
         raise Wrong(f"{lost} of {len(expected)} rows are lost")
     if not found.equals(expected):
         raise Wrong("other rows than those of one writer after the other")
+
+
+def _long_file(path: Path) -> None:
+    """Scores of earlier jobs: to read and write so many takes a while, in which others come."""
+    n = np.arange(ROWS)
+    table = pd.DataFrame({
+        "prompt": [f"prompt {i}" for i in n], "k": 0 * n, "image_sha256": "0" * 64, "reward": "old",
+        "signature": "old|1", "score": n / ROWS, "file": "a.png",
+    })  # fmt: skip
+    if path.suffix == ".csv":
+        csv.write_csv(pa.Table.from_pandas(table), path)
+    else:
+        table.to_parquet(path)
 
 
 def _rows(path: Path) -> pd.Series:

@@ -97,19 +97,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="a folder to work in; default: temporary")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="renew the table in a document")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="renew the table in a document, row by row"
+    )
     given = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="storm-", dir=given.work)).resolve()
     os.environ["DPO_BENCH_HOME"] = str(work / "home")
+    counts: dict[str, tuple[int, int]] = {}
     try:
         setting = Setting(work)
-        counts = {name: storm(ROWS[name], setting, given.tries, given.seed) for name in given.rows}
+        for name in given.rows:
+            counts[name] = storm(ROWS[name], setting, given.tries, given.seed)
+            if given.write:
+                table.refresh(given.write, ROWS, counts)
     finally:
         shutil.rmtree(work)
     if given.markdown:
         print(table.markdown(ROWS, counts), end="")
-    if given.write:
-        table.refresh(given.write, ROWS, counts)
     sys.exit(any(right < tried for tried, right in counts.values()))
 
 

@@ -1,24 +1,24 @@
 """A trained model as a whole diffusers folder, which any pipeline loads without this package."""
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from bench.export.adapter import adapted_part, merge
+from trainers.backbones import BACKBONES
 from trainers.backbones.base import ADAPTER_FILE
+from trainers.backbones.configs import read_settings, shown
 from trainers.backbones.folders import variant
+from trainers.backbones.latent import LatentModel
+from trainers.backbones.pipelines import INDEX
 from trainers.errors import UserError
 from trainers.files import write_text
 
-INDEX = "model_index.json"
 
+def export(base: Path, network: Path, out: Path) -> str:
+    """Copy a model folder, with the network that a run has trained in place of its own.
 
-def export(base: Path, network: Path, out: Path) -> list[str]:
-    """Copy a model folder, with the parts that a run has trained in place of its own.
-
-    An adapter is merged into the part that it belongs to. Whatever the base folder holds besides
+    An adapter is merged into the network: ``W + alpha / rank * B A`` (Hu et al. 2021, 2106.09685),
+    in float32. Whatever the base folder holds besides
     the parts of its pipeline is left behind, and ``out`` appears only once it is whole.
 
     Args:
@@ -27,39 +27,52 @@ def export(base: Path, network: Path, out: Path) -> list[str]:
         out: The folder to make.
 
     Returns:
-        The names of the trained parts.
+        The name of the trained part.
 
     Raises:
-        UserError: If ``base`` is no such folder, ``network`` holds none of its parts and no
-            adapter that fits one, or ``out`` exists.
+        UserError: If ``base`` is no such folder or a part of it is damaged, ``network`` holds no
+            network of it and no adapter that fits, or ``out`` exists.
     """
-    if not (base / INDEX).is_file():
-        raise UserError(f"expected a diffusers folder, but there is no {base / INDEX}")
     if out.exists():
         raise UserError(f"{out} exists: name a new folder, or delete it")
-    index: dict[str, Any] = json.loads((base / INDEX).read_text())
+    model = _backbone(base)
+    index, own = read_settings(base / INDEX), model.network_part
     parts = [name for name in index if (base / name).is_dir()]
-    adapter = network / ADAPTER_FILE
-    trained = [part for part in parts if (network / part).is_dir()]
-    adapted = [adapted_part(adapter, parts)] if adapter.is_file() and not trained else []
-    if not trained and not adapted:
+    if not (network / own).is_dir() and not (network / ADAPTER_FILE).is_file():
         raise UserError(
-            f"expected a folder with a trained network in it, one of {', '.join(parts)}, or with "
-            f"an adapter, {ADAPTER_FILE}, got {network}: give the folder that a training run has "
-            "filled"
+            f"expected a folder with a trained network in it, {own}, or with an adapter, "
+            f"{ADAPTER_FILE}, got {network}: give the folder that a training run has filled"
         )
+    model.check("float32")
+    trained = model.load_trained(network)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
         whole = Path(name) / out.name
         whole.mkdir()
         shutil.copy(base / INDEX, whole / INDEX)
         for part in parts:
-            if part in adapted:
-                merge(index[part][1], base / part, adapter, whole / part)
+            if part != own:
+                _copy(base / part, whole / part)
+            elif (network / own).is_dir():
+                _copy(network / own, whole / own)
             else:
-                _copy((network if part in trained else base) / part, whole / part)
+                model.save_network(trained, whole)
         whole.replace(out)
-    return trained + adapted
+    return own
+
+
+def _backbone(base: Path) -> LatentModel:
+    """The backbone whose pipeline a folder holds.
+
+    Raises:
+        UserError: If there is none, or a part of the folder is wrong.
+    """
+    name = read_settings(base / INDEX).get("_class_name")
+    kinds = {kind.pipeline_class.__name__: kind for kind in map(BACKBONES.get, BACKBONES.names())
+             if issubclass(kind, LatentModel)}  # fmt: skip
+    if name not in kinds:
+        raise UserError(f"{base / INDEX}: expected one of {', '.join(kinds)}, got {shown(name)}")
+    return kinds[name](base)
 
 
 def _copy(part: Path, out: Path) -> None:

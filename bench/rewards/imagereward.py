@@ -92,7 +92,9 @@ class ImageReward(Reward):
     @cached_property
     def tokenizer(self) -> "Tokenizer":
         """The tokenizer, padding to the published length."""
-        return read_tokenizer(self.files.paths[TOKENIZER_FILE], self.length, self.pad)
+        return read_tokenizer(
+            self.files.paths[TOKENIZER_FILE], self.length, self.pad, self.rater.words
+        )
 
     def load(self) -> None:
         """Read the weights; see :class:`bench.rewards.base.Reward`."""

@@ -62,7 +62,9 @@ class TowerReward(Reward):
     @cached_property
     def tokenizer(self) -> "Tokenizer":
         """The tokenizer, truncating to the length of the model."""
-        return read_tokenizer(self.files.paths[TOKENIZER_FILE], self.tower.length, CLIP_END)
+        tower = self.tower
+        path = self.files.paths[TOKENIZER_FILE]
+        return read_tokenizer(path, tower.length, CLIP_END, tower.words)
 
     def tokens(self, prompts: Sequence[str]) -> Ids:
         """Token ids ``[n, length]``."""

@@ -97,13 +97,24 @@ class Backbone(ABC):
         hashes = {name: sha256_file(path) for name, path in self.files().items()}
         return sha256_text(canonical_json(hashes))
 
+    def check(self, sampling: Precision, *encoding: Precision) -> None:  # noqa: B027
+        """Read every part once, so that a damaged one is refused before the work.
+
+        Args:
+            sampling: Precision of all parts when images are drawn.
+            encoding: Those of the text encoders when pairs are encoded.
+
+        Raises:
+            UserError: If a part cannot be read, or not in that precision.
+        """
+
     @abstractmethod
     def load_network(self) -> nn.Module:
         """The pretrained denoising network, in float32, a new copy at each call."""
 
     @abstractmethod
     def load_pipeline(self, trained: Path | None, precision: Precision) -> Any:
-        """The diffusers pipeline that samples from the model.
+        """The diffusers pipeline that samples from the model; its ``vae.decoder`` gives the pixels.
 
         Args:
             trained: Folder of :meth:`save_network`, for that network in place of the pretrained.

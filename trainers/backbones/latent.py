@@ -1,6 +1,5 @@
 """What all Stable Diffusion models share: a network on latents, conditioned by CLIP."""
 
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -9,10 +8,27 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
+from trainers.backbones.adapters import apply_adapter
 from trainers.backbones.base import ADAPTER_FILE, Backbone, Moments, Skeleton
-from trainers.backbones.folders import build_part, load_part, save_part, variant, weight_files
+from trainers.backbones.configs import defaults, read_config, shown
+from trainers.backbones.folders import (
+    CONFIG,
+    build_part,
+    check_part,
+    load_part,
+    save_part,
+    weight_files,
+)
+from trainers.backbones.pipelines import (
+    INDEX,
+    SCHEDULER,
+    check_tokenizer,
+    expect_pixels,
+    load_tokenizer,
+    read_index,
+    read_scheduler,
+)
 from trainers.errors import UserError
 from trainers.machine.precision import Precision, torch_dtype
 
@@ -31,6 +47,8 @@ class LatentModel(Backbone):
     encoders: ClassVar[dict[str, Any]]
     """Classes of the other parts with weights, by folder; one that is no required part may lack."""
     pipeline_class: ClassVar[Any]
+    fixed: ClassVar[Mapping[str, Any]] = {}
+    """Settings of the network that every such model has."""
     published: ClassVar[Mapping[str, dict[str, Any]]] = {}
     """See :func:`trainers.backbones.folders.published`."""
 
@@ -44,21 +62,57 @@ class LatentModel(Backbone):
                 f"expected a {self.title} folder in the diffusers layout at {folder}, but "
                 f"{', '.join(missing)} is missing: give a folder written by save_pretrained"
             )
-        self._expect(self.network_part, in_channels=self._config("vae")["latent_channels"])
         self._encoders = {p: k for p, k in self.encoders.items() if (folder / p).is_dir()}
-        for part in (self.network_part, *self._encoders):
-            variant(folder / part)
+        self._configs = {part: self._checked(part, kind) for part, kind in self._kinds().items()}
+        self._scheduler = read_scheduler(folder / "scheduler", self.process)
+        for part, encoder in self._tokenizers().items():
+            check_tokenizer(folder / part, self.encoders[encoder])
+        self._expect("vae", in_channels=3, out_channels=3)
+        channels = self._configs["vae"]["latent_channels"]
+        self._expect(self.network_part, in_channels=channels, out_channels=channels)
+        self._expect(self.network_part, **self.fixed)
+        expect_pixels(folder, self.network_part, self._configs)
+        if (folder / INDEX).exists():  # Training does without.
+            self._pipeline_index()
+
+    def _pipeline_index(self) -> dict[str, Any]:
+        kinds = {self.network_part: self.network_class, **self.encoders}
+        return read_index(self.folder, self.pipeline_class, kinds)
+
+    def _kinds(self) -> dict[str, Any]:
+        """The class of every part with weights that is there, by folder."""
+        return {self.network_part: self.network_class, **self._encoders}
+
+    def _tokenizers(self) -> dict[str, str]:
+        """The text encoder that each tokenizer is for."""
+        texts = [part for part in self._encoders if part.startswith("text_encoder")]
+        return {part.replace("text_encoder", "tokenizer"): part for part in texts}
+
+    def _checked(self, part: str, kind: Any) -> dict[str, Any]:
+        """The settings of a part, with what the library takes for those that its config lacks."""
+        check_part(kind, self.folder / part)
+        own = defaults(kind) if hasattr(kind, "from_config") else kind.config_class().to_dict()
+        return own | read_config(self.folder / part / CONFIG)
 
     def files(self) -> dict[str, Path]:
         """See the base class; what else lies in the folder is not read, and may change."""
-        found = [self.folder / "model_index.json", self.folder / "scheduler/scheduler_config.json"]
-        for part in (self.network_part, *self._encoders):
-            found += [self.folder / part / "config.json", *weight_files(self.folder / part)]
-        for part in self._encoders:
-            if part.startswith("text_encoder"):
-                texts = self.folder / part.replace("text_encoder", "tokenizer")
-                found += [path for path in texts.glob("*") if path.suffix in TOKENIZER_SUFFIXES]
+        found = [self.folder / INDEX, self.folder / "scheduler" / SCHEDULER]
+        for part in self._kinds():
+            found += [self.folder / part / CONFIG, *weight_files(self.folder / part)]
+        for part in self._tokenizers():
+            texts = (self.folder / part).glob("*")
+            found += [path for path in texts if path.suffix in TOKENIZER_SUFFIXES]
         return {path.relative_to(self.folder).as_posix(): path for path in found if path.is_file()}
+
+    def check(self, sampling: Precision, *encoding: Precision) -> None:
+        """See the base class."""
+        for part, kind in self._kinds().items():
+            text = part.startswith("text_encoder")
+            for precision in {sampling, *(encoding if text else ())}:
+                load_part(kind, self.folder / part, torch_dtype(precision))
+        for part in self._tokenizers():
+            self._tokenizer(part)
+        self.release()
 
     @classmethod
     def skeleton(cls, base: str, folder: Path | None) -> Skeleton:
@@ -67,7 +121,7 @@ class LatentModel(Backbone):
         kinds = {cls.network_part: cls.network_class, **cls.encoders}
         if folder is not None:
             there = [p for p in kinds if p in cls.parts or (folder / p).is_dir()]
-            configs: dict[str, Any] = {p: cls._read(folder / p) for p in there}
+            configs: dict[str, Any] = {p: read_config(folder / p / CONFIG) for p in there}
             configs["source"] = str(folder)
         elif name in cls.published:
             configs = cls.published[name]
@@ -76,7 +130,11 @@ class LatentModel(Backbone):
                 f"cannot plan for the base model {base!r}: give the path of a diffusers folder, "
                 f"or one that ends in {', '.join(cls.published)}"
             )
-        parts = {p: build_part(k, configs[p]) for p, k in kinds.items() if p in configs}
+        parts = {
+            part: build_part(kind, configs[part], (folder or Path(name)) / part / CONFIG)
+            for part, kind in kinds.items()
+            if part in configs
+        }
         network, vae = parts[cls.network_part], parts["vae"].config
         return Skeleton(
             name, configs["source"], network, partial(cls._dummy_inputs, parts), parts["vae"],
@@ -90,28 +148,13 @@ class LatentModel(Backbone):
     def _dummy_inputs(cls, parts: Mapping[str, Any], side: int) -> dict[str, Any]:
         """Arguments of the network for one latent, given all parts by folder."""
 
-    def _config(self, part: str, name: str = "config.json") -> dict[str, Any]:
-        return self._read(self.folder / part, name)
-
-    @classmethod
-    def _read(cls, folder: Path, name: str = "config.json") -> dict[str, Any]:
-        path = folder / name
-        if not path.is_file():
-            raise UserError(
-                f"expected a {cls.title} folder in the diffusers layout, but there is no {path}: "
-                "give a folder written by save_pretrained"
-            )
-        config: dict[str, Any] = json.loads(path.read_text())
-        return config
-
     def _expect(self, part: str, **wanted: Any) -> None:
         """Refuse a part of another make; a key that its config lacks counts as None."""
-        config = self._config(part)
         for key, value in wanted.items():
-            if (got := config.get(key)) != value:
+            if (got := self._configs[part].get(key)) != value:
                 raise UserError(
                     f"{self.folder / part}: {self.title} has {key} {value!r}, but this has "
-                    f"{got!r}: name the backbone that it is made for, or another folder"
+                    f"{shown(got)}: name the backbone that it is made for, or another folder"
                 )
 
     def _frozen(self, part: str, precision: Precision) -> Any:
@@ -126,18 +169,18 @@ class LatentModel(Backbone):
         """See the base class."""
         self._loaded.clear()
 
-    def _tokens(
-        self,
-        part: str,
-        prompts: Sequence[str],
-        kind: Any = CLIPTokenizer,
-        length: int | None = None,
-    ) -> Tensor:
-        """Prompts padded and cut to ``length``, by default the tokenizer's own: ``int64[n, L]``."""
+    def _tokenizer(self, part: str) -> Any:
+        """A tokenizer, which is loaded once."""
         if part not in self._loaded:
-            path = self.folder / part
-            self._loaded[part] = kind.from_pretrained(path, local_files_only=True)
-        ids: Tensor = self._loaded[part](
+            encoder = self._tokenizers()[part]
+            self._loaded[part] = load_tokenizer(
+                self.folder / part, self.encoders[encoder], self._configs[encoder]
+            )
+        return self._loaded[part]
+
+    def _tokens(self, part: str, prompts: Sequence[str], length: int | None = None) -> Tensor:
+        """Prompts padded and cut to ``length``, by default the tokenizer's own: ``int64[n, L]``."""
+        ids: Tensor = self._tokenizer(part)(
             list(prompts),
             padding="max_length",
             max_length=length,
@@ -162,24 +205,49 @@ class LatentModel(Backbone):
         network: nn.Module = self._network(None, torch.float32)
         return network.to(self.device)
 
+    def load_trained(self, trained: Path) -> Any:
+        """The network that a run has left in a folder, in float32, an adapter merged into it.
+
+        Raises:
+            UserError: If there is none that fits.
+        """
+        network = self._network(trained, torch.float32)
+        if not (trained / self.network_part).is_dir():
+            network.fuse_lora()
+            network.unload_lora()
+        return network
+
     def _network(self, trained: Path | None, dtype: torch.dtype) -> Any:
-        return load_part(self.network_class, (trained or self.folder) / self.network_part, dtype)
+        """The network: the pretrained one, or what a run has left in a folder."""
+        part = self.network_part
+        if trained is None:
+            return load_part(self.network_class, self.folder / part, dtype)
+        if not (trained / part).is_dir():
+            network = load_part(self.network_class, self.folder / part, dtype)
+            apply_adapter(network, part, trained / ADAPTER_FILE)
+            return network
+        own = read_config(trained / part / CONFIG)
+        for key, value in self._configs[part].items():
+            if not key.startswith("_") and own.get(key, value) != value:
+                raise UserError(
+                    f"{trained / part}: expected a network trained from {self.folder}, whose {key} "
+                    f"is {shown(value)}, got {shown(own[key])}: give the model that it was trained "
+                    "from as base"
+                )
+        return load_part(self.network_class, trained / part, dtype)
 
     def load_pipeline(self, trained: Path | None, precision: Precision) -> Any:
-        """See the base class."""
+        """See the base class. Made of the parts, so that nothing is imported by its name."""
         dtype = torch_dtype(precision)
-        adapter = trained if trained and (trained / ADAPTER_FILE).is_file() else None
-        encoders = {p: load_part(k, self.folder / p, dtype) for p, k in self._encoders.items()}
-        pipeline = self.pipeline_class.from_pretrained(
-            self.folder,
-            **{self.network_part: self._network(None if adapter else trained, dtype)},
-            **encoders,
+        kind, config = self._scheduler
+        self._pipeline_index()
+        pipeline = self.pipeline_class(
+            **{self.network_part: self._network(trained, dtype)},
+            **{p: load_part(k, self.folder / p, dtype) for p, k in self._encoders.items()},
+            **{part: self._tokenizer(part) for part in self._tokenizers()},
             **self._pipeline_options(),
-            dtype=dtype,
-            local_files_only=True,
+            scheduler=kind.from_config(config),
         )
-        if adapter is not None:
-            pipeline.load_lora_weights(adapter, weight_name=ADAPTER_FILE)
         return pipeline.to(self.device)
 
     def _pipeline_options(self) -> dict[str, Any]:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from trainers.backbones.base import Condition
 from trainers.backbones.folders import published
 from trainers.backbones.latent import LatentModel
-from trainers.errors import UserError
+from trainers.backbones.pipelines import noise_schedule
 from trainers.machine.precision import Precision
 
 
@@ -26,30 +26,17 @@ class StableDiffusion(LatentModel):
     encoders: ClassVar[dict[str, Any]] = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel}
     pipeline_class: ClassVar[Any] = StableDiffusionPipeline
     published: ClassVar[Mapping[str, dict[str, Any]]] = published(__file__)
-    addition_embed_type: ClassVar[str | None] = None
-    """What the UNet is conditioned on besides the prompt, in the words of its config."""
+    fixed: ClassVar[Mapping[str, Any]] = {
+        "addition_embed_type": None, "class_embed_type": None, "num_class_embeds": None,
+        "time_cond_proj_dim": None,
+    }  # fmt: skip
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         """See the base class."""
         super().__init__(folder, device)
-        self._expect(
-            "unet",
-            addition_embed_type=self.addition_embed_type,
-            class_embed_type=None,
-            num_class_embeds=None,
-            time_cond_proj_dim=None,
-        )
-        where = folder / "scheduler"
-        if "beta_schedule" not in self._config("scheduler", "scheduler_config.json"):
-            raise UserError(
-                f"{where}: expected a noise schedule by betas, got a config without any"
-            )
-        self.scheduler = DDPMScheduler.from_pretrained(where)
-        kind = self.scheduler.config.prediction_type
-        if kind not in ("epsilon", "v_prediction"):
-            raise UserError(f"{where}: expected eps- or v-prediction, got {kind!r}")
-        alphas = self.scheduler.alphas_cumprod.double()
-        self.snr = alphas / (1 - alphas)
+        texts = [self._configs[part] for part in self._tokenizers().values()]
+        self._expect("unet", cross_attention_dim=sum(text["hidden_size"] for text in texts))
+        self.scheduler, self.snr = noise_schedule(folder / "scheduler", self._scheduler[1])
 
     @classmethod
     def _dummy_inputs(cls, parts: Mapping[str, Any], side: int) -> dict[str, Any]:
@@ -61,7 +48,9 @@ class StableDiffusion(LatentModel):
         }
 
     def _pipeline_options(self) -> dict[str, Any]:
-        return {"safety_checker": None, "requires_safety_checker": False}
+        return {
+            "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False
+        }  # fmt: skip
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str], precision: Precision = "float32") -> Condition:

@@ -25,18 +25,14 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import (
-    AutoencoderKL,
-    FlowMatchEulerDiscreteScheduler,
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-)
+from diffusers import AutoencoderKL, SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor, nn
-from transformers import CLIPTextModelWithProjection, T5EncoderModel, T5Tokenizer
+from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
 from trainers.backbones.base import Condition
 from trainers.backbones.folders import published
 from trainers.backbones.latent import LatentModel
+from trainers.backbones.pipelines import SCHEDULER
 from trainers.errors import UserError
 from trainers.machine.precision import Precision, torch_dtype
 
@@ -68,16 +64,21 @@ class StableDiffusion3(LatentModel):
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         """See the base class."""
         super().__init__(folder, device)
-        where, name = folder / "scheduler", "FlowMatchEulerDiscreteScheduler"
-        config = self._config("scheduler", "scheduler_config.json")
-        if (kind := config.get("_class_name")) != name:
-            raise UserError(f"{where}: expected a {name}, got {kind!r}: save that one there")
+        where, (kind, config) = folder / "scheduler" / SCHEDULER, self._scheduler
         for key in ("use_dynamic_shifting", "invert_sigmas"):
             if config.get(key):
                 raise UserError(
                     f"{where}: expected one noise grid for all images, got {key}: set it to false"
                 )
-        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(where)
+        if not config.get("shift", 1.0) > 0:
+            raise UserError(f"{where}: shift: expected a number above 0, got {config['shift']}")
+        clips = [self._configs[part] for part in ("text_encoder", "text_encoder_2")]
+        pooled = sum(clip.get("projection_dim", 512) for clip in clips)
+        self._expect("transformer", pooled_projection_dim=pooled)
+        if "text_encoder_3" in self._encoders:
+            width = self._configs["text_encoder_3"]["d_model"]
+            self._expect("transformer", joint_attention_dim=width)
+        scheduler = kind.from_config(config)
         self._sigmas: Tensor = scheduler.sigmas.flip(0).to(device)
         self._times: Tensor = scheduler.timesteps.flip(0).to(device)
         sigmas = self._sigmas.double().cpu()
@@ -120,10 +121,10 @@ class StableDiffusion3(LatentModel):
 
     def _t5(self, prompts: Sequence[str], precision: Precision) -> Tensor:
         if "text_encoder_3" not in self._encoders:
-            width = self._config("transformer")["joint_attention_dim"]
+            width = self._configs["transformer"]["joint_attention_dim"]
             shape, dtype = (len(prompts), T5_TOKENS, width), torch_dtype(precision)
             return torch.zeros(shape, dtype=dtype, device=self.device)
-        tokens = self._tokens("tokenizer_3", prompts, T5Tokenizer, T5_TOKENS)
+        tokens = self._tokens("tokenizer_3", prompts, T5_TOKENS)
         states: Tensor = self._frozen("text_encoder_3", precision)(tokens).last_hidden_state
         return states
 

@@ -1,6 +1,7 @@
 """Stable Diffusion XL (Podell et al. 2023, arXiv 2307.01952), its base model."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -36,8 +37,17 @@ class StableDiffusionXL(StableDiffusion):
     }  # fmt: skip
     pipeline_class: ClassVar[Any] = StableDiffusionXLPipeline
     published: ClassVar[Mapping[str, dict[str, Any]]] = published(__file__)
-    addition_embed_type: ClassVar[str | None] = "text_time"
+    fixed: ClassVar[Mapping[str, Any]] = {
+        **StableDiffusion.fixed, "addition_embed_type": "text_time"
+    }  # fmt: skip
     micro_conditioned: ClassVar[bool] = True
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        """See the base class."""
+        super().__init__(folder, device)
+        pooled = self._configs["text_encoder_2"].get("projection_dim", 512)
+        times = 6 * (self._configs["unet"]["addition_time_embed_dim"] or 0)
+        self._expect("unet", projection_class_embeddings_input_dim=pooled + times)
 
     @classmethod
     def _dummy_inputs(cls, parts: Mapping[str, Any], side: int) -> dict[str, Any]:
@@ -47,7 +57,8 @@ class StableDiffusionXL(StableDiffusion):
 
     def _pipeline_options(self) -> dict[str, Any]:
         # By default there is a watermark wherever a package for it happens to be installed.
-        return {"add_watermarker": False}
+        zeros = self._pipeline_index().get("force_zeros_for_empty_prompt", True)
+        return {"add_watermarker": False, "force_zeros_for_empty_prompt": bool(zeros)}
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str], precision: Precision = "float32") -> Condition:

@@ -81,13 +81,13 @@ def as_text(value: object, place: object, what: str = "a prompt") -> str:
     return value
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, finite: bool = True) -> Any:
     """The value of a JSON file.
 
     Raises:
         UserError: As :func:`read_text` and :func:`parse_json`.
     """
-    return parse_json(read_text(path), path)
+    return parse_json(read_text(path), path, finite)
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
@@ -101,14 +101,16 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
             yield (place := f"{path}:{number}"), parse_json(line, place)
 
 
-def parse_json(text: str, place: object) -> Any:
-    """The value of a JSON text; numbers are finite, and no object has a key twice.
+def parse_json(text: str, place: object, finite: bool = True) -> Any:
+    """The value of a JSON text; no object has a key twice, and numbers are finite.
+
+    With ``finite`` False they may be what Python writes for others, ``-Infinity`` and the like.
 
     Raises:
         UserError: If it is no such text.
     """
     try:
-        return _DECODER.decode(text)
+        return (_DECODER if finite else _LENIENT).decode(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise UserError(f"{place}: expected JSON, got {error.msg} at {where}") from error
@@ -130,6 +132,7 @@ def _no_number(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)
+_LENIENT = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _short(key: object) -> str:

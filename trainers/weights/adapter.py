@@ -10,12 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from trainers.backbones.adapters import METADATA
 from trainers.errors import UserError
 from trainers.files import write_atomically
 from trainers.seeds import derive
-
-_METADATA = "lora_adapter_metadata"
-"""The key under which diffusers looks for the adapter's settings, alpha among them."""
 
 
 class Adapted(nn.Module):
@@ -107,7 +105,7 @@ def save_adapter(network: nn.Module, part: str, path: Path) -> None:
         f"{part}.{key}": sorted(value) if isinstance(value, set) else value
         for key, value in config.items()
     }
-    metadata = {_METADATA: json.dumps(settings, sort_keys=True)}
+    metadata = {METADATA: json.dumps(settings, sort_keys=True)}
     write_atomically(path, lambda part: save_file(tensors, part, metadata))
 
 

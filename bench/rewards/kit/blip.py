@@ -1,23 +1,25 @@
 """ImageReward's model: BLIP's image and text encoder with cross-attention, and a head."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipVisionConfig
 from transformers.models.blip.modeling_blip import BlipVisionModel
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
-from bench.rewards.kit.models import Head, refuse_incomplete
-from bench.rewards.kit.open_clip import Tensors, blip_from_imagereward, read_tensors
+from bench.rewards.kit.models import Head
+from bench.rewards.kit.open_clip import blip_from_imagereward, read_converted
 from bench.rewards.kit.pixels import Pixels
 from bench.rewards.kit.text import Ids
+from trainers.backbones.configs import read_config, refusing, shown
+from trainers.backbones.folders import refuse_overflow
 from trainers.errors import UserError
+from trainers.input.tensors import Tensors, fit, read_tensors
 from trainers.machine.precision import torch_dtype
 
 CONVERSION = 1
@@ -74,24 +76,21 @@ class Rater:
         """
         self.device = device
         self.dtype = torch_dtype(dtype)
-        try:
-            given: dict[str, Any] = json.loads(config.read_text())
-        except ValueError as error:
-            raise UserError(f"{config}: expected JSON, got {error}: fetch it again") from error
+        given = read_config(config)
         if weights.suffix == ".safetensors":
-            tensors = load_file(weights)
+            tensors = read_tensors(weights)
         else:
-            tensors = read_tensors(weights, blip_from_imagereward, CONVERSION)
+            tensors = read_converted(weights, blip_from_imagereward, CONVERSION)
             vision = _vision_config(tensors, weights)
             given = {"vision": vision, "text": given, "mean": MEAN, "std": STD}
-        self.mean, self.std = float(given["mean"]), float(given["std"])
-        text = {**given["text"], "encoder_hidden_size": given["vision"]["hidden_size"]}
-        self.model = _assemble(
-            BlipVisionConfig(**given["vision"]), BlipTextConfig(**text), tensors, weights, config
-        )
-        self.model.to(device, self.dtype).eval().requires_grad_(False)
+        with refusing(config, f"the config of ImageReward's model with the tensors of {weights}"):
+            self.model = _assemble(given, tensors, weights, config)
+        refuse_overflow(self.model.to(self.dtype), weights, self.dtype)
+        self.model.to(device).eval().requires_grad_(False)
         self.model.head.float()
         self.side: int = given["vision"]["image_size"]
+        self.words: int = self.model.text.config.vocab_size
+        self.mean, self.std = _scale(given, config)
 
     @torch.inference_mode()
     def see(self, pixels: Pixels) -> NDArray[np.float32]:
@@ -131,19 +130,24 @@ def _vision_config(tensors: Tensors, weights: Path) -> dict[str, Any]:
     }
 
 
-def _assemble(
-    vision: BlipVisionConfig, text: BlipTextConfig, tensors: Tensors, weights: Path, config: Path
-) -> Blip:
+def _scale(given: Mapping[str, Any], config: Path) -> tuple[float, float]:
+    """Mean and deviation of raw ratings."""
+    mean, std = (given.get(key) for key in ("mean", "std"))
+    if type(mean) not in (int, float) or type(std) not in (int, float) or not float(std or 0) > 0:
+        raise UserError(
+            f"{config}: expected numbers as mean and std, the latter above 0, got {shown(mean)} "
+            f"and {shown(std)}: fetch the file again"
+        )
+    return float(mean or 0), float(std or 0)
+
+
+def _assemble(given: Mapping[str, Any], tensors: Tensors, weights: Path, config: Path) -> Blip:
+    vision = BlipVisionConfig(**given["vision"])
+    text = BlipTextConfig(**{**given["text"], "encoder_hidden_size": vision.hidden_size})
     with torch.device("meta"):  # Random weights would cost time and draw from the global state.
         model = Blip(vision, text)
-    expected = model.state_dict()
-    wrong = {
-        name
-        for name, tensor in expected.items()
-        if name not in tensors or tensors[name].shape != tensor.shape
-    }
-    refuse_incomplete(wrong, weights, config)
-    model.load_state_dict({name: tensors[name] for name in expected}, assign=True)
+    fit(tensors, {n: tuple(t.shape) for n, t in model.state_dict().items()}, weights, config)
+    model.load_state_dict(tensors, assign=True)
     # No weight, so not in the state.
     model.text.embeddings.position_ids = torch.arange(text.max_position_embeddings)[None]
     left = [name for name, buffer in model.named_buffers() if buffer.is_meta]

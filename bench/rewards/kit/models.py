@@ -3,21 +3,21 @@
 Of the modules that list rewards none imports this one; it imports torch.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
-from bench.rewards.kit.open_clip import clip_from_open_clip, read_tensors
+from bench.rewards.kit.open_clip import clip_from_open_clip, read_converted
 from bench.rewards.kit.pixels import Pixels
 from bench.rewards.kit.text import Ids
+from trainers.backbones.configs import expect_sizes, read_config, refusing
+from trainers.backbones.folders import refuse_overflow, refuse_unloaded
 from trainers.errors import UserError
+from trainers.input.tensors import fit, read_tensors, read_weights
 from trainers.machine.precision import torch_dtype
 
 CONVERSION = 1
@@ -37,13 +37,14 @@ class Tower:
             dtype: Name of the precision to compute in.
 
         Raises:
-            UserError: If the weights lack a tensor of the model that the config describes.
+            UserError: If the weights are not exactly those of the model that the config describes.
         """
         self.device = device
         self.dtype = torch_dtype(dtype)
         self.model = _load_model(config, weights, device, self.dtype)
         self.side: int = self.model.config.vision_config.image_size
         self.length: int = self.model.config.text_config.max_position_embeddings
+        self.words: int = self.model.config.text_config.vocab_size
         # In float64, so that a model of lower precision rounds in its layers only.
         self.scale = float(self.model.logit_scale.double().exp())
 
@@ -63,40 +64,27 @@ class Tower:
 
 def _load_model(config: Path, weights: Path, device: str, dtype: torch.dtype) -> CLIPModel:
     """The model on ``device``, from exactly the two files whose hashes the signature holds."""
-    try:
-        described = CLIPConfig.from_dict(json.loads(config.read_text()))
-        if weights.suffix == ".safetensors":
-            tensors = load_file(weights)
-        else:
-            tensors = read_tensors(weights, clip_from_open_clip, CONVERSION)
-    except (ValueError, SafetensorError) as error:
-        raise UserError(
-            f"expected the JSON config of a CLIP model in {config} and its tensors in {weights}, "
-            f"got {error}: fetch both files again"
-        ) from error
-    model, info = CLIPModel.from_pretrained(
-        None,
-        config=described,
-        state_dict=tensors,
-        dtype=dtype,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-    )
-    refuse_incomplete(
-        {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}, weights, config
-    )
+    given = read_config(config)
+    if weights.suffix == ".safetensors":
+        tensors = read_tensors(weights)
+    else:
+        tensors = read_converted(weights, clip_from_open_clip, CONVERSION)
+    for part in ("text", "vision"):
+        own = {n: tuple(t.shape) for n, t in tensors.items() if n.startswith(f"{part}_model.")}
+        expect_sizes(config, given.get(f"{part}_config") or {}, own)
+    with refusing(config, f"the config of a CLIP model with the tensors of {weights}"):
+        model, told = CLIPModel.from_pretrained(
+            None,
+            config=CLIPConfig.from_dict(given),
+            state_dict=tensors,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    refuse_unloaded(told, weights, config)
+    refuse_overflow(model, weights, dtype)
     loaded: CLIPModel = model.to(device).eval().requires_grad_(False)
     return loaded
-
-
-def refuse_incomplete(wrong: set[str], weights: Path, config: Path) -> None:
-    """Raise a UserError if tensors are missing or of another shape than the config says."""
-    if wrong:
-        raise UserError(
-            f"{weights}: expected every tensor of the model that {config} describes, missing "
-            f"or of another shape are {len(wrong)}, such as {min(wrong)!r}: take both files from "
-            "the same repository"
-        )
 
 
 def unit(features: Tensor) -> NDArray[np.float64]:
@@ -144,17 +132,20 @@ def load_head(path: Path, device: str) -> Head:
     Raises:
         UserError: If the file holds something else.
     """
-    try:
-        if path.suffix == ".safetensors":
-            tensors = load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-        with torch.device("meta"):
-            head = Head(tensors["layers.0.weight"].shape[1])
-        head.load_state_dict(tensors, assign=True)
-    except Exception as error:
+    tensors = read_weights(path, "an aesthetic head")
+    first = tensors.get("layers.0.weight")
+    if first is None or first.dim() != 2:
         raise UserError(
             f"{path}: expected the tensors layers.{{0,2,4,6,7}}.{{weight,bias}} of an aesthetic "
-            f"head, got another content ({type(error).__name__}): fetch the file again"
-        ) from error
+            "head, got others: fetch the file again"
+        )
+    with torch.device("meta"):
+        head = Head(first.shape[1])
+    fit(
+        tensors,
+        {n: tuple(t.shape) for n, t in head.state_dict().items()},
+        path,
+        "an aesthetic head",
+    )
+    head.load_state_dict(tensors, assign=True)
     return head.float().to(device).eval().requires_grad_(False)

@@ -8,18 +8,15 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from trainers.errors import UserError
 from trainers.files import sha256_file, write_atomically, write_text
 from trainers.home import home
+from trainers.input.tensors import Tensors, read_checkpoint, read_tensors
 
-Tensors = dict[str, Tensor]
 
-
-def read_tensors(path: Path, convert: Callable[[Tensors], Tensors], version: int) -> Tensors:
+def read_converted(path: Path, convert: Callable[[Tensors], Tensors], version: int) -> Tensors:
     """The converted tensors of a checkpoint, from an earlier conversion if there was one.
 
     Args:
@@ -28,42 +25,34 @@ def read_tensors(path: Path, convert: Callable[[Tensors], Tensors], version: int
         version: Raised when ``convert`` changes.
 
     Raises:
-        UserError: If the file is something else, or lacks a tensor.
+        UserError: If the file is something else, or a value is not finite.
     """
     target = home() / "converted" / f"{sha256_file(path)}-{version}.safetensors"
     witness = target.with_suffix(".sha256")
     # The hash is written last: a conversion that was cut short is made again.
     if witness.is_file() and target.is_file() and witness.read_text() == sha256_file(target):
-        return load_file(target)
-    tensors = {name: tensor.contiguous().clone() for name, tensor in convert(_load(path)).items()}
+        return read_tensors(target)
+    converted = convert(read_checkpoint(path))
+    tensors = {name: tensor.contiguous().clone() for name, tensor in converted.items()}
     write_atomically(target, lambda part: save_file(tensors, part, {"from": json.dumps(path.name)}))
     write_text(witness, sha256_file(target))
     return tensors
 
 
-def _load(path: Path) -> Tensors:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        content = content.get("state_dict", content)
-        if not all(isinstance(value, Tensor) for value in content.values()):
-            raise TypeError("not every value is a tensor")
-    except Exception as error:
-        raise UserError(
-            f"{path}: expected names and tensors that can be read without running code, got "
-            f"another content ({type(error).__name__}): fetch the file again"
-        ) from error
-    tensors: Tensors = content
-    return tensors
+def _rename(
+    tensors: Mapping[str, Tensor], rules: Mapping[str, str], unused: str | None = None
+) -> Tensors:
+    """Names by the first pattern that matches from the start.
 
-
-def _rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str]) -> Tensors:
-    """Names by the first pattern that matches from the start; names that none matches go."""
+    Those that ``unused`` matches go; those that nothing matches stay, to be refused.
+    """
     renamed: Tensors = {}
     for name, tensor in tensors.items():
-        for pattern, replacement in rules.items():
-            if match := re.match(pattern, name):
-                renamed[match.expand(replacement) + name[match.end() :]] = tensor
-                break
+        if unused is not None and re.match(unused, name):
+            continue
+        matches = ((re.match(pattern, name), new) for pattern, new in rules.items())
+        match, new = next(((m, new) for m, new in matches if m), (None, ""))
+        renamed[match.expand(new) + name[match.end() :] if match else name] = tensor
     return renamed
 
 
@@ -129,6 +118,6 @@ def blip_from_imagereward(tensors: Tensors) -> Tensors:
 
     Heads of BLIP's own training, which the reward does not use, are left out.
     """
-    renamed = _rename(tensors, _BLIP)
+    renamed = _rename(tensors, _BLIP, r"blip\.(?!visual_encoder\.|text_encoder\.)")
     renamed.pop("position_ids", None)
     return renamed

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from trainers.errors import UserError
+from trainers.input.paths import read_bytes
 
 Ids = NDArray[np.int64]
 
@@ -18,12 +19,18 @@ CLIP_END = "<|endoftext|>"
 """CLIP's end token. Padding with it is harmless: attention is causal and the first one is read."""
 
 
-def read_tokenizer(path: Path, length: int, pad: str) -> Tokenizer:
+SPARE = 16
+"""Rows of an embedding that no token may use; BLIP has two beyond BERT's."""
+
+
+def read_tokenizer(path: Path, length: int, pad: str, words: int) -> Tokenizer:
     """A tokenizer that truncates and pads to ``length`` tokens, keeping the end token.
 
     Raises:
-        UserError: If the file is not a tokenizer or has no such padding token.
+        UserError: If the file is not a tokenizer, has no such padding token, or is not one for a
+            text model that knows ``words`` tokens.
     """
+    read_bytes(path)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # The library raises no narrower class.
@@ -33,6 +40,11 @@ def read_tokenizer(path: Path, length: int, pad: str) -> Tokenizer:
     pad_id = tokenizer.token_to_id(pad)
     if pad_id is None:
         raise UserError(f"{path}: expected a tokenizer with the token {pad!r}: fetch it again")
+    if not words - SPARE <= (own := tokenizer.get_vocab_size()) <= words:
+        raise UserError(
+            f"{path}: expected the tokenizer of a text model with {words} tokens, got one of "
+            f"{own}: take it from the model's repository"
+        )
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(length=length, pad_id=pad_id, pad_token=pad)
     return tokenizer

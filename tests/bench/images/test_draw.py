@@ -1,5 +1,7 @@
 """Paired images: what an image depends on, and what it does not."""
 
+import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -13,6 +15,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from bench.assets import model_folder
 from bench.experiment.single import generate_images
@@ -31,6 +34,7 @@ from bench.spec.prompts import load_prompts
 from bench.stages.generate import write_images
 from trainers.errors import UserError
 from trainers.files import sha256_file
+from trainers.sealed import SEALS, Seals
 
 PROMPTS = load_prompts("mini-dev", 5).items
 TOLERANCE = 2
@@ -103,7 +107,7 @@ def test_the_index_names_every_image_with_its_hash(make: Make) -> None:
     rows = read_index(folder)
     assert [(r["prompt"], r["k"]) for r in rows] == [(p, k) for _, p in PROMPTS[:3] for k in (4, 5)]
     assert all(sha256_file(folder / row["file"]) == row["sha256"] for row in rows)
-    names = [LOCK, INDEX, *(row["file"] for row in rows)]
+    names = [LOCK, SEALS, INDEX, *(row["file"] for row in rows)]
     assert sorted(p.name for p in folder.iterdir()) == sorted(names)
     assert len({row["sha256"] for row in rows}) == 6
     assert counts == [2, 4, 6]
@@ -251,28 +255,81 @@ def test_a_folder_of_images_goes_on_with_more_of_them(tmp_path: Path, drawn: lis
     assert len(read_index(out)) == 10
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"no image")])
-def test_an_image_that_is_not_as_recorded_is_made_again(
-    make: Make, undisturbed: Path, tmp_path: Path, drawn: list[Key], damage: Callable[[Path], Any]
+def swap(path: Path) -> None:
+    """A valid picture that was not drawn there."""
+    Image.new("RGB", (64, 64), "red").save(path)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+Damage = Callable[[Path], Any]
+DAMAGES = [Path.unlink, swap, pipe, lambda path: path.write_bytes(path.read_bytes()[:-9])]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("finished", [True, False])
+def test_an_image_that_is_not_as_it_was_written_is_made_again(
+    make: Make,
+    undisturbed: Path,
+    tmp_path: Path,
+    drawn: list[Key],
+    capfd: pytest.CaptureFixture[str],
+    damage: Damage,
+    finished: bool,
 ) -> None:
+    """To the bit: in the batch that it was drawn in, also when more were asked for since."""
     folder = tmp_path / "damaged"
     shutil.copytree(undisturbed, folder)
+    if finished:
+        make(folder=folder, prompts=load_prompts("mini-dev", 6).items)
+    else:
+        (folder / INDEX).unlink()
     lost = PROMPTS[1][1], 0
     damage(folder / image_name(*lost))
+    drawn.clear()
+    capfd.readouterr()
     make(folder=folder)
-    assert drawn == [lost]
-    assert distance(folder, undisturbed, PROMPTS) <= TOLERANCE
-    assert len(read_index(folder)) == len(PROMPTS)
+    told = capfd.readouterr().err
+    assert drawn == [(PROMPTS[0][1], 0), lost]
+    assert told.count("1 images are not what was written there") == (damage is not Path.unlink)
+    for path in undisturbed.glob("*.png"):
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+    assert {row["prompt"] for row in read_index(folder)} >= {prompt for _, prompt in PROMPTS}
+
+
+@pytest.mark.parametrize("name", [INDEX, SEALS])
+def test_images_are_found_by_either_record_of_them(
+    make: Make, undisturbed: Path, tmp_path: Path, drawn: list[Key], name: str
+) -> None:
+    """A flip in any byte of one costs nothing, or what is drawn is the same again."""
+    size = (undisturbed / name).stat().st_size
+    for place in range(3, size, size // 9):
+        folder = tmp_path / str(place)
+        shutil.copytree(undisturbed, folder)
+        data = bytearray((folder / name).read_bytes())
+        data[place] ^= 4
+        (folder / name).write_bytes(data)
+        drawn.clear()
+        make(folder=folder)
+        assert not drawn
+        for path in undisturbed.glob("*.png"):
+            assert (folder / path.name).read_bytes() == path.read_bytes()
+        there, here = ([row | {"batch": 0} for row in read_index(f)] for f in (undisturbed, folder))
+        assert there == here
 
 
 def test_an_image_that_another_process_has_written_stays(tmp_path: Path) -> None:
     for colour in ("red", "blue"):
-        add_image(tmp_path, ("a", 0), Image.new("RGB", (1, 1), colour))
+        add_image(Seals(tmp_path / SEALS), ("a", 0), Image.new("RGB", (1, 1), colour))
     with Image.open(tmp_path / image_name("a", 0)) as image:
         assert image.getpixel((0, 0)) == (255, 0, 0)
     for prompt in ("a", "b"):  # Each process knows of its own alone.
-        add_image(tmp_path, (prompt, 0), Image.new("RGB", (1, 1)))
-        extend_index(tmp_path, {(prompt, 0): sha256_file(tmp_path / image_name(prompt, 0))})
+        digest = add_image(Seals(tmp_path / SEALS), (prompt, 0), Image.new("RGB", (1, 1)))
+        assert digest == sha256_file(tmp_path / image_name(prompt, 0))
+        extend_index(tmp_path, {(prompt, 0): digest})
     assert {row["prompt"] for row in read_index(tmp_path)} == {"a", "b"}
 
 
@@ -280,3 +337,73 @@ def test_a_network_without_a_unet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a folder with a trained 'unet' in it"):
         generate_images("mini-sd", tmp_path, "mini-dev", 1, Generate(), tmp_path / "out", quiet())
     assert not (tmp_path / "out").exists()
+
+
+def overflowing(folder: Path) -> Path:
+    """A model whose last decoder block reaches 1e6, which the group norm after it undoes."""
+    shutil.copytree(model_folder("mini-sd"), folder)
+    path = folder / "vae/diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    for name in tensors:
+        if re.match(r"decoder\.up_blocks\.3\.resnets\.1\.conv2\.", name):
+            tensors[name] = tensors[name] * 3e4
+    save_file(tensors, path, {"format": "pt"})
+    return folder
+
+
+def test_an_image_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
+    """An autoencoder that overflows in float16: the image is named, and the way out works."""
+    base, chosen = overflowing(tmp_path / "model"), {"steps": 2, "batch_size": 2}
+    texts = [prompt for _, prompt in PROMPTS]
+
+    def make(dtype: str) -> None:
+        settings = Generate(dtype=dtype, **chosen)
+        write_images(base, None, "stable-diffusion", texts, settings, tmp_path / dtype, lambda _: 0)
+
+    message = f"image 0 of prompt {texts[0]!r}: .* the autoencoder gave NaN or infinities in float"
+    with pytest.raises(UserError, match=message + "16: .* to bfloat16 or float32"):
+        make("float16")
+    assert not list((tmp_path / "float16").glob("*.png"))
+    for way_out in ("float32", "bfloat16"):
+        make(way_out)
+        assert all(pixels(tmp_path / way_out, text).mean() > 10 for text in texts)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("source", ["sampler", "autoencoder"])
+def test_the_image_and_the_part_at_fault_are_named(
+    monkeypatch: pytest.MonkeyPatch, source: str, value: float
+) -> None:
+    """One value of the second image is enough; an infinity alone would be clamped to white."""
+    pipeline = load_pipeline(model_folder("mini-sd"), None, "ddim")
+    part = pipeline.vae.post_quant_conv if source == "sampler" else pipeline.vae.decoder.conv_out
+    forward = part.forward
+
+    def spoilt(values: Any) -> Any:
+        made = forward(values)
+        made[1, 0, 0, 0] = value
+        return made
+
+    monkeypatch.setattr(part, "forward", spoilt)
+    texts = [prompt for _, prompt in PROMPTS[:3]]
+    keys = [(text, 7) for text in texts]
+    message = rf"image 7 of prompt {texts[1]!r}: .* the {source} gave NaN .* in float32: lower the"
+    with pytest.raises(UserError, match=message):
+        draw(pipeline, texts, keys, Generate(steps=2))
+    monkeypatch.setattr(part, "forward", forward)
+    assert len(draw(pipeline, texts, keys, Generate(steps=2))) == 3
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpm++"])
+@pytest.mark.parametrize("timesteps", [1000, 10])
+def test_more_steps_than_the_model_has_are_refused(
+    tmp_path: Path, sampler: str, timesteps: int
+) -> None:
+    """Leading steps and their offset pass the last timestep even where as many are asked for."""
+    base = tmp_path / "model"
+    shutil.copytree(model_folder("mini-sd"), base)
+    path = base / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_train_timesteps": timesteps}))
+    pipeline = load_pipeline(base, None, sampler)
+    with pytest.raises(UserError, match=f"a model of {timesteps} training timesteps, got 1000$"):
+        draw(pipeline, ["owl"], [("owl", 0)], Generate(sampler=sampler, steps=1000))

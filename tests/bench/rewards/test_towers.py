@@ -148,7 +148,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"such as 'visual_projection\.weight'"):
         MiniCLIPScore(weights=tmp_path).load()
     (tmp_path / "model.safetensors").write_bytes(b"not a tensor file")
-    with pytest.raises(UserError, match="fetch both files again"):
+    with pytest.raises(UserError, match="fetch it again"):
         MiniCLIPScore(weights=tmp_path).load()
 
 

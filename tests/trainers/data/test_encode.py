@@ -23,7 +23,7 @@ from trainers.backbones import Condition, Moments
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import Trainer
-from trainers.data.cache import TensorCache, as_keys
+from trainers.data.cache import Lost, TensorCache, as_keys, is_whole
 from trainers.data.encode import EncodedPairs, encode_pairs
 from trainers.data.encoder import Encoder
 from trainers.data.encodings import CachedEncodings, EncodingCache, LiveEncodings
@@ -458,5 +458,78 @@ def test_damage_is_found_where_it_is(tmp_path: Path) -> None:
     file.write_bytes(data)
     cache = TensorCache(tmp_path)
     assert cache.get(as_keys([keys[1]]))["y"].tolist() == [1.0]
-    with pytest.raises(UserError, match=r"safetensors is damaged: delete it"):
+    with pytest.raises(UserError, match=r"safetensors is damaged: run the same command again"):
         cache.get(as_keys([keys[2]]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_bit_can_change_unnoticed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of header, keys, sums or rows: what is read is what was stored, or the file goes."""
+    keys = as_keys(store(tmp_path, 4))
+    (file,) = tmp_path.glob("*.safetensors")
+    data, gone = file.read_bytes(), 0
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place % 8
+        file.write_bytes(changed)
+        whole = is_whole(file)
+        try:
+            found = TensorCache(tmp_path).get(keys)
+        except Lost:
+            assert not whole and not file.exists()
+            gone += 1
+            continue
+        assert found["y"].tolist() == [0, 1, 2, 3]
+        assert found["x"][:, 1, 2].tolist() == [0, 1, 2, 3]
+    assert gone > 0.9 * len(data)
+    assert capfd.readouterr().err.count("it is made again") == gone
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, Path.touch])
+def test_what_is_no_file_of_a_cache_is_cleared_away(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    keys = as_keys(store(tmp_path, 4))
+    make(tmp_path / "0.safetensors")
+    assert not TensorCache(tmp_path).missing(keys).any()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("part", ["autoencoder", "text encoder"])
+def test_encodings_that_are_not_finite_name_the_part(
+    backbone: StableDiffusion,
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    value: float,
+) -> None:
+    """Kept or made in the loop, rather than trained on until the loss is no number."""
+
+    def images(pixels: Tensor) -> Moments:
+        return Moments(torch.full((len(pixels), 4, 4, 4), value), torch.ones(len(pixels), 4, 4, 4))
+
+    def prompts(texts: list[str], precision: Precision = "float32") -> Condition:
+        return {"text": torch.full((len(texts), 16, 16), value)}
+
+    name, fake = ("encode_images", images) if part == "autoencoder" else ("encode_prompts", prompts)
+    monkeypatch.setattr(backbone, name, fake)
+    rows = make_source(str(shards)).open()
+    settings = DataSettings(resolution=32)
+    encoder = Encoder(backbone, settings, "0" * 64)
+    with pytest.raises(UserError, match=f"{part} of the base model gave NaN or infinities"):
+        encode_pairs(
+            rows, select(rows, settings), encoder, EncodingCache(tmp_path, encoder), batch=3
+        )
+
+
+def test_encodings_that_a_precision_cannot_hold_name_it(
+    backbone: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = Moments(torch.full((1, 4, 4, 4), 1e5), torch.ones(1, 4, 4, 4))
+    monkeypatch.setattr(backbone, "encode_images", lambda pixels: moments)
+    pixels = [np.zeros((32, 32, 3), np.uint8)]
+    Encoder(backbone, DataSettings(), "").encode_images(pixels)
+    with pytest.raises(UserError, match=r"data\.precision float16 cannot hold them"):
+        Encoder(backbone, DataSettings(precision="float16"), "").encode_images(pixels)

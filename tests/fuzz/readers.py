@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from mutations import Draw, altered, damaged, spoiled
 from PIL import Image
 
 from bench.images.read import read_items
+from bench.report.folder import render, stale
+from bench.results.files import read_manifest, read_scores, write_results
+from bench.results.protocol import Protocol
 from bench.spec.matrix import build_matrix
 from bench.spec.model import load_spec
 from bench.spec.prompts import load_prompts
@@ -216,10 +221,47 @@ def _read_image(folder: Path) -> object:
     return open_rgb((folder / "a.png").read_bytes())
 
 
+@cache
+def _results() -> dict[str, bytes]:
+    """The files of a small result folder: committed evidence, cut to a few prompts."""
+    evidence = Path(__file__).parents[2] / "results/mini"
+    scores, protocol = read_scores(evidence)
+    raw = protocol.model_dump(mode="json")
+    raw["prompts"]["ids"] = raw["prompts"]["ids"][:8]
+    raw["rewards"] = raw["rewards"][:1]
+    raw["primary"] = raw["rewards"][0]["name"]
+    small = Protocol.model_validate(raw)
+    kept = scores["prompt_id"].isin(small.prompts.ids) & (scores["reward"] == small.primary)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "small"
+        table = pa.Table.from_pandas(scores[kept], preserve_index=False)
+        write_results(folder, small, table, read_manifest(evidence))
+        render(folder)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _write_results(folder: Path, draw: Draw) -> None:
+    files = _results()
+    spoilt = draw(st.sampled_from(sorted(files)))
+    for name, data in files.items():
+        given = data
+        if name == spoilt and name.endswith(".json"):
+            given = spoiled(json.loads(data), _json, draw)
+        elif name == spoilt:
+            given = damaged(data, draw)
+        (folder / name).write_bytes(given)
+
+
+def _read_results(folder: Path) -> object:
+    read_manifest(folder)
+    return stale(folder)
+
+
 READERS = (
     Reader("specs", _write_spec, _read_spec),
     Reader("prompt files", _write_prompts, _read_prompts),
     Reader("pair files", _write_pairs, _read_pairs),
     Reader("score sources", _write_images, _read_images),
     Reader("images", _write_image, _read_image),
+    Reader("result folders", _write_results, _read_results),
 )

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from hypothesis import strategies as st
-from mutations import Draw, altered, damaged, spoiled
+from mutations import Draw, damaged, spoiled
 from PIL import Image
 
+from bench.images.draw import load_pipeline
 from bench.images.read import read_items
+from bench.pairs.check import AS_IS, NO_DRAWS
 from bench.report.folder import render, stale
 from bench.results.files import read_manifest, read_scores, write_results
 from bench.results.protocol import Protocol
 from bench.spec.matrix import build_matrix
 from bench.spec.model import load_spec
 from bench.spec.prompts import load_prompts
-from bench.pairs.check import AS_IS, NO_DRAWS
-from trainers.data.preprocess import geometry, image_size, preprocess
+from trainers.backbones import BACKBONES
+from trainers.data.preprocess import geometry, preprocess
 from trainers.data.select import select
 from trainers.data.settings import DataSettings
 from trainers.data.sources import BadPair, make_source
 from trainers.errors import UserError
-from trainers.input.image import open_rgb
+from trainers.input.image import image_size, open_rgb
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,42 @@ def _read_results(folder: Path) -> object:
     return stale(folder)
 
 
+MODEL = Path(__file__).parents[2] / "bench/mini/weights/sd"
+
+
+def _safetensors(value: Any, tensors: bytes) -> bytes:
+    header = _json(value)
+    return len(header).to_bytes(8, "little") + header + tensors
+
+
+def _write_model(folder: Path, draw: Draw) -> None:
+    """A model of which one file is spoiled, or more; of tensors mostly what is said of them."""
+    files = sorted(path for path in MODEL.rglob("*") if path.is_file())
+    spoilt = draw(st.lists(st.sampled_from(files), min_size=1, max_size=2, unique=True))
+    for path in files:
+        target = folder / path.relative_to(MODEL)
+        target.parent.mkdir(exist_ok=True)
+        if path not in spoilt:
+            target.symlink_to(path)
+            continue
+        data = path.read_bytes()
+        if path.suffix == ".json":
+            target.write_bytes(spoiled(json.loads(data), _json, draw))
+        elif path.suffix == ".safetensors" and draw(st.integers(0, 3)):
+            start = 8 + int.from_bytes(data[:8], "little")
+            write = partial(_safetensors, tensors=data[start:])
+            target.write_bytes(spoiled(json.loads(data[8:start]), write, draw))
+        else:
+            target.write_bytes(damaged(data, draw))
+
+
+def _read_model(folder: Path) -> object:
+    backbone = BACKBONES.get("stable-diffusion")(folder)
+    backbone.sha256()
+    backbone.check("float32")
+    return load_pipeline(folder, None, "ddim", "stable-diffusion")
+
+
 READERS = (
     Reader("specs", _write_spec, _read_spec),
     Reader("prompt files", _write_prompts, _read_prompts),
@@ -264,4 +302,5 @@ READERS = (
     Reader("score sources", _write_images, _read_images),
     Reader("images", _write_image, _read_image),
     Reader("result folders", _write_results, _read_results),
+    Reader("model folders", _write_model, _read_model),
 )

@@ -1,6 +1,6 @@
 """Whatever a file holds, its reader gives a value or one line: never a traceback, never a hang.
 
-    FUZZ_EXAMPLES=10000 python -m pytest tests/fuzz         longer; by default it is a few seconds
+FUZZ_EXAMPLES=10000 python -m pytest tests/fuzz         longer; by default it is a few seconds
 """
 
 import os

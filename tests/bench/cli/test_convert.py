@@ -59,6 +59,7 @@ def test_what_is_no_positive_number(value: str, capsys: pytest.CaptureFixture[st
         ["--lr", "1e308", "--batch-size", "64"],
         ["--lr", "1e-5", "--batch-size", "0"],
         ["--lr", "1e-5", "--batch-size", "-1"],
+        ["--lr", "1e-5", "--batch-size", "9" * 400],
         ["--beta", "x"],
         ["--lr", "", "--batch-size", "1"],
     ],

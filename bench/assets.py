@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainers.errors import UserError
 from trainers.files import tree_hashes, write_text
+from trainers.input.checked import shown
+from trainers.input.paths import there
 
 if TYPE_CHECKING:
     from trainers.data.sources import Source
@@ -65,11 +67,11 @@ def pairs_source(source: str | Mapping[str, Any]) -> "Source":
 
 def _find(source: str, shipped: dict[str, Path], kind: str, what: str) -> Path:
     path = shipped.get(source, Path(source))
-    if path.exists():
+    if there(path):
         return path
     if source in shipped:
         raise UserError(f"{kind} {source!r} is missing from this installation: install it again")
-    raise UserError(f"no {kind} {source!r}: give the path of {what}, or {', '.join(shipped)}")
+    raise UserError(f"no {kind} {shown(source)}: give the path of {what}, or {', '.join(shipped)}")
 
 
 SUMS = "SHA256SUMS"

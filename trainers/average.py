@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from trainers.input.checked import Checked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,14 +19,13 @@ def mix_in(average: nn.Module, network: nn.Module, share: float) -> None:
         kept.detach().lerp_(new.detach(), share)
 
 
-class Average(BaseModel):
+class Average(Checked):
     """``average <- decay * average + (1 - decay) * policy``, kept beside the policy.
 
     It changes nothing in training. Being a mean of weights, that of two low-rank adapters is the
     mean of each factor.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     decay: float = Field(0.9999, ge=0, lt=1)
     every: int = Field(1, ge=1)
     """Optimiser steps between two updates."""

@@ -1,7 +1,8 @@
 """Exact checkpoints: every tensor a run needs to go on as if it had never stopped.
 
 One safetensors file holds the modules and the tensors of the optimiser state; whatever is no tensor
-travels as JSON in its metadata. Writing is atomic, so the newest checkpoint is always whole.
+travels as JSON in its metadata. It is sealed (:mod:`trainers.sealed`): what is loaded is what was
+saved.
 """
 
 import json
@@ -14,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trainers.files import write_atomically
 from trainers.machine.sharding import full_tensor, shard_like, shard_state_dict
+from trainers.sealed import write_sealed
 
 
 def save(
@@ -44,7 +45,7 @@ def save(
         return
     # One entry: the order of several would be left to chance, and with it the bytes.
     metadata = {"state": json.dumps({"state": dict(state), "optimizer": plain})}
-    write_atomically(path, lambda part: save_file(full, str(part), metadata))
+    write_sealed(path, lambda part: save_file(full, str(part), metadata))
 
 
 def read_state(path: Path) -> dict[str, Any]:

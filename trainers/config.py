@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     InstanceOf,
     PlainSerializer,
@@ -17,12 +15,14 @@ from trainers.average import Average
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
+from trainers.input.checked import Checked
 from trainers.machine.precision import Matmul, Precision
 from trainers.objectives import OBJECTIVES, Objective
 from trainers.optimizers import OPTIMIZERS, Optimizer
 from trainers.references import REFERENCES, ReferenceRule, Updating
 from trainers.references.frozen import Frozen
 from trainers.registry import Registry, Settings, build
+from trainers.seeds import Seed
 from trainers.timesteps import LAWS, SCALES, RewardScale, TimestepLaw
 from trainers.weights import WEIGHTS, Weights
 from trainers.weights.full import Full
@@ -46,24 +46,19 @@ def _slot(
     return BeforeValidator(make), PlainSerializer(lambda plugin: plugin.resolved())
 
 
-_Frozen = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Timesteps(BaseModel):
+class Timesteps(Checked):
     """The timestep slot: a law to draw by, and a scale of the implicit reward."""
 
-    model_config = _Frozen
     law: Annotated[InstanceOf[TimestepLaw], *_slot(LAWS)]
     scale: Annotated[InstanceOf[RewardScale], *_slot(SCALES)]
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Checked):
     """A run, all defaults included.
 
     Models and data enter by what they are (hashes of their bytes), never by name or place.
     """
 
-    model_config = _Frozen
     backbone: str
     base_sha256: str
     data_sha256: str
@@ -76,8 +71,8 @@ class TrainConfig(BaseModel):
     """What is trained."""
     ema: Average | None = None
     """A moving average of the policy beside it."""
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    steps: int = Field(ge=1, le=10**8)
+    batch_size: int = Field(ge=1, le=10**6)
     """Pairs per optimiser step."""
     accumulation: int = Field(1, ge=1)
     """Equal parts that a batch is cut into, to save memory."""
@@ -93,7 +88,7 @@ class TrainConfig(BaseModel):
     gradient_checkpointing: bool = Field(False, exclude=True)
     """Compute blocks again in the backward pass, for memory. The same bits, so no part of the run's
     identity: it is in no dump."""
-    seed: int
+    seed: Seed
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from trainers.backbones import Backbone, Condition
 from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import NotFinite, UserError
+from trainers.files import clear, clear_parts, tell
 from trainers.input.tensors import not_finite
 from trainers.machine.batches import split_batch
 from trainers.machine.execution import (
@@ -27,9 +29,10 @@ from trainers.machine.execution import (
 )
 from trainers.machine.processes import ALONE, Processes
 from trainers.machine.sharding import full_tensor, gather_network
-from trainers.metrics import MetricsLog, NoLog, StepMetrics, StepStatistics
+from trainers.metrics import MetricsLog, NoLog, StepMetrics, StepStatistics, log_sha256
 from trainers.objectives import PairErrors
 from trainers.record import CHECKPOINT, METRICS, write_record
+from trainers.sealed import drop, take
 from trainers.streams import Draws, Stream
 
 OnStep = Callable[[int, StepMetrics], None]
@@ -120,6 +123,8 @@ class Trainer:
         """
         self._resume(folder)
         main, log_file = self.processes.main, folder / METRICS
+        if main:  # What an attempt has left that was cut short while it wrote the network.
+            clear(folder / self.backbone.network_part)
         with closing(MetricsLog(log_file, keep=self.step) if main else NoLog()) as log:
             while self.step < self.config.steps:
                 metrics = self.advance()
@@ -129,7 +134,7 @@ class Trainer:
                 # The last step, too: what is trained is not lost while the network is written.
                 if self.step % checkpoint_every == 0 or self.step == self.config.steps:
                     log.sync()
-                    self._save(folder)
+                    self._save(folder, log.sha256)
             log.sync()
         self._save_result(folder, keep_checkpoint)
 
@@ -142,7 +147,7 @@ class Trainer:
             self.config.weights.save(result, self.backbone, folder)
             write_record(folder, self.config)
             if not keep_checkpoint:
-                (folder / CHECKPOINT).unlink(missing_ok=True)
+                drop(folder / CHECKPOINT)
 
     def advance(self) -> StepMetrics:
         """Make one optimiser step."""
@@ -279,9 +284,10 @@ class Trainer:
         average = {} if self.average is None else {"average": self.average}
         return {"policy": self.policy, **average, **self.reference.modules()}
 
-    def _save(self, folder: Path) -> None:
+    def _save(self, folder: Path, log_sha256: str) -> None:
         state = {
             "step": self.step,
+            "log": log_sha256,
             "prefix_id": self.config.prefix_id(),
             "reference": self.reference.state(),
             "scaler": self.scaler.state_dict(),
@@ -290,8 +296,11 @@ class Trainer:
         checkpoint.save(path, self._modules(), self.optimizer, state)
 
     def _resume(self, folder: Path) -> None:
-        path = folder / CHECKPOINT
-        if not path.exists():
+        """Go on from a checkpoint, if it and the log up to it are as they were written."""
+        path, first = folder / CHECKPOINT, self.processes.first
+        if self.processes.main:
+            clear_parts(folder)
+        if not first(float(self.processes.main and take(path))):
             return
         state = checkpoint.read_state(path)
         same = state.get("prefix_id") == self.config.prefix_id()
@@ -299,7 +308,21 @@ class Trainer:
             raise UserError(
                 f"{path} belongs to another run: train into an empty folder, or delete it"
             )
+        if not first(float(self.processes.main and _logged(folder, state))):
+            return
         checkpoint.load(path, self._modules(), self.optimizer)
         self.step = state["step"]
         self.reference.load_state(state["reference"])
         self.scaler.load_state_dict(state["scaler"])
+
+
+def _logged(folder: Path, state: dict[str, Any]) -> bool:
+    """Whether the steps before a checkpoint are in the log; without them, it is of no use."""
+    if log_sha256(folder / METRICS, state["step"]) == state["log"]:
+        return True
+    tell(
+        f"{folder / METRICS} is not what was written there (its sha256 differs): the run is made "
+        "again from its first step"
+    )
+    drop(folder / CHECKPOINT)
+    return False

@@ -1,14 +1,24 @@
-"""Files that are either whole or absent, and their hashes."""
+"""Files that are either whole or absent, their locks and their hashes."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from platform import node
 from typing import Any
+
+from trainers.errors import UserError
+from trainers.input.paths import regular
 
 
 def _mode() -> int:
@@ -18,25 +28,129 @@ def _mode() -> int:
 
 
 MODE = _mode()  # Once, and before there are threads whose files it could touch.
+PATIENCE = 1.5
+"""Seconds of waiting for a lock after which it is told who holds it."""
+MENDS = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EACCES: "make the folder writable, or name another one",
+    errno.EPERM: "make the folder writable, or name another one",
+    errno.EROFS: "name a folder that can be written to",
+    errno.ENOTDIR: "name a folder, or move away the file that is in its place",
+    errno.EEXIST: "name a folder, or move away the file that is in its place",
+    errno.EISDIR: "move that folder away, or give another name",
+}
+"""What helps where nothing can be written."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def tell(line: str) -> None:
+    """Say a line on standard error at once, from whichever process."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what keeps a path from being written to, and what helps.
+
+    Raises:
+        UserError: In place of the operating system's error, and of those of libraries that write by
+            themselves and tell its number in words.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else _number(str(error))
+        if number not in MENDS:
+            raise
+        raise UserError(
+            f"{path} cannot be written ({os.strerror(number).lower()}): {MENDS[number]}, and run "
+            "the same command again"
+        ) from error
+
+
+def _number(text: str) -> int | None:
+    """The number of an operating system's error in the words of Rust or C++; None without one."""
+    found = re.search(r"(?:os error|errno) (\d+)", text, re.IGNORECASE)
+    return int(found[1]) if found else None
+
+
+def write_atomically(
+    path: Path, write: Callable[[Path], object], ready: Callable[[Path], object] | None = None
+) -> None:
     """Let ``write`` fill a temporary file beside ``path``, sync it and move it into place.
 
     A reader, or a run that follows a crash, sees the old content or the new one, never a part.
+
+    Args:
+        path: The file; folders above it are made.
+        write: Told where to write.
+        ready: Told where the whole content lies before it is moved.
+
+    Raises:
+        UserError: If nothing can be written there; the message says why, and what helps.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
-    try:
-        write(part)
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        part.chmod(MODE)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "")
+        handle, part = _part(path)
+        try:
+            write(part)
+            os.fsync(handle)
+            part.chmod(MODE)
+            if ready is not None:
+                ready(part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _part(path: Path) -> tuple[int, Path]:
+    """A new file to be moved to ``path``, locked, so that :func:`clear_parts` leaves it alone."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with suppress(OSError):  # Where files cannot be locked, nor are they cleared.
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # Taken for a dead one's before it was locked.
+
+
+def clear_parts(folder: Path) -> None:
+    """Delete what killed processes were writing in a folder when they died."""
+    for part in folder.glob(".*.part"):
+        with suppress(OSError):
+            handle = os.open(part, os.O_RDWR | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
+            finally:
+                os.close(handle)
+
+
+def clear(path: Path) -> None:
+    """Delete whatever lies at a path, if anything does."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder if need be, and see before any work that it can be written to.
+
+    Raises:
+        UserError: If it cannot; the message says why, and what helps.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b"?")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,11 +160,41 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def locked(lock: Path) -> Iterator[None]:
-    """Hold a lock file, which is made if need be, against other processes; waits for its holder."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    """Hold a lock file, which is made if need be, against other processes; waits for its holder.
+
+    It is told who that is. The kernel frees the locks of a process that has ended, however it did.
+
+    Raises:
+        UserError: If there is something else in its place, or it cannot be written.
+    """
+    with writing(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        if lock.exists():
+            regular(lock)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _wait(handle, lock)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with suppress(OSError):  # A full disk can be locked, too.
+            os.pwrite(handle, f"process {os.getpid()} on {node()} since {now}\n".encode(), 0)
         yield
+        os.truncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+def _wait(handle: int, lock: Path) -> None:
+    began = time.monotonic()
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() - began > PATIENCE:
+                break
+            time.sleep(0.01)
+    holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+    tell(f"waiting for {lock}, which is held by {holder}, and free as soon as that ends")
+    fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def canonical_json(value: Any) -> str:

@@ -1,14 +1,16 @@
-"""The log of a run: one JSON line per step."""
+"""The log of a run: one JSON line per step. A checkpoint knows the sha256 of those before it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from trainers.files import write_text
+from trainers.files import clear, write_atomically
+from trainers.input.paths import is_regular
 from trainers.references import Event
 
 if TYPE_CHECKING:
@@ -86,15 +88,21 @@ class MetricsLog:
 
     def __init__(self, path: Path, keep: int) -> None:
         """Open ``path`` and drop every line after step ``keep``."""
-        lines = path.read_text().splitlines()[:keep] if path.exists() else []
-        if len(lines) < keep:
-            raise ValueError(f"{path} holds {len(lines)} steps, but the checkpoint is at {keep}")
-        write_text(path, "".join(line + "\n" for line in lines))
-        self._stream: IO[str] = path.open("a")
+        head = b"".join(_lines(path)[:keep])
+        write_atomically(path, lambda part: part.write_bytes(head))
+        self._hash = hashlib.sha256(head)
+        self._stream: IO[bytes] = path.open("ab")
+
+    @property
+    def sha256(self) -> str:
+        """Hex sha256 of all lines."""
+        return self._hash.hexdigest()
 
     def write(self, metrics: StepMetrics) -> None:
         """Add a step."""
-        self._stream.write(json.dumps(asdict(metrics)) + "\n")
+        line = json.dumps(asdict(metrics)).encode() + b"\n"
+        self._hash.update(line)
+        self._stream.write(line)
 
     def sync(self) -> None:
         """Bring everything written so far to the disk."""
@@ -106,8 +114,22 @@ class MetricsLog:
         self._stream.close()
 
 
+def log_sha256(path: Path, steps: int) -> str:
+    """Hex sha256 of the lines of the first ``steps`` of a log, or of fewer that are there."""
+    return hashlib.sha256(b"".join(_lines(path)[:steps])).hexdigest()
+
+
+def _lines(path: Path) -> list[bytes]:
+    if not is_regular(path):
+        clear(path)
+        return []
+    return path.read_bytes().splitlines(keepends=True)
+
+
 class NoLog:
     """The log of a process that is not the one to write it."""
+
+    sha256 = ""
 
     def write(self, metrics: StepMetrics) -> None:
         """Nothing."""

@@ -13,10 +13,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from trainers.errors import UserError
 from trainers.files import sha256_file
+from trainers.input.checked import Checked, check, listed, shown
 
 T = TypeVar("T")
 
@@ -96,13 +95,12 @@ class Registry(Generic[T]):
     def _unknown(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.names(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown {self.kind} {name!r}: {hint}known are {', '.join(self.names())}"
+        return f"unknown {self.kind} {shown(name)}: {hint}known are {listed(self.names())}"
 
 
-class Settings(BaseModel):
+class Settings(Checked):
     """A plug-in that is its own settings: frozen, and no key but its own is accepted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     name: ClassVar[str]
     version: ClassVar[int] = 1
     """Raised when the code changes what equal settings do: results of before are then others."""
@@ -155,32 +153,15 @@ def build(registry: "Registry[type[S]]", settings: Mapping[str, Any]) -> S:
     if not isinstance(name, str):
         article = "an" if registry.kind[0] in "aeiou" else "a"
         raise UserError(
-            f"expected {article} {registry.kind} with a name, got {dict(settings)!r}: "
-            f"add 'name: ...', one of {', '.join(registry.names())}"
+            f"expected {article} {registry.kind} with a name, got {shown(name or settings)}: "
+            f"add 'name: ...', one of {listed(registry.names())}"
         )
     kind = registry.get(name)
     own = code_identity(kind) if {"version", "source"} & values.keys() else {}
     for key in ("version", "source"):  # As a record of a run has them.
         if key in values and (was := values.pop(key)) != own.get(key):
             raise UserError(
-                f"{registry.kind} {name!r}: {key} {was!r} is recorded, and here it is "
+                f"{registry.kind} {name!r}: {key} {shown(was)} is recorded, and here it is "
                 f"{own.get(key)!r}: use the version of the package that made the record"
             )
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        raise UserError(f"{registry.kind} {name!r}: {explain(error)}") from error
-
-
-def explain(error: ValidationError) -> str:
-    """One line for a pydantic error: where, what was expected, what came."""
-    parts = []
-    for item in error.errors(include_url=False):
-        where = ".".join(str(p) for p in item["loc"]) or "the whole"
-        if item["type"] == "extra_forbidden":
-            parts.append(f"{where}: unknown key, remove it or correct its spelling")
-        else:
-            # A fault of the whole is not helped by printing all of it.
-            got = f" (got {item['input']!r})" if item["loc"] else ""
-            parts.append(f"{where}: {item['msg']}{got}")
-    return "; ".join(parts)
+    return check(kind, values, f"{registry.kind} {name!r}: ")

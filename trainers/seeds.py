@@ -7,9 +7,17 @@ batch size, on the number of processes, or on where an interrupted run was resum
 """
 
 import hashlib
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+LARGEST = 2**63 - 1
+"""The largest base seed: what a column of a table, or a generator, can hold."""
+MANY = 10_000
+"""Training seeds of one experiment at most."""
+Seed = Annotated[int, Field(ge=0, le=LARGEST)]
+"""A base seed, as settings have it."""
 Axis = str | int
 
 

@@ -7,6 +7,9 @@ import typer
 
 from bench.cli.options import JsonOption, OfflineOption, WeightsOption, parse_scoring, parse_source
 
+SHOWN = 20
+"""Pairs that are named of those left out; all are counted."""
+
 app = typer.Typer(help="Preference pairs.", no_args_is_help=True)
 
 SourceArgument = Annotated[
@@ -43,7 +46,7 @@ def label(
     from bench.pairs.label import label_pairs
     from bench.rewards.engine import make_reward
     from bench.rewards.kit.shared import Shared
-    from bench.terminal import silence_libraries
+    from bench.terminal import print_text, silence_libraries
 
     silence_libraries()
     settings = parse_scoring(weights, device=device, dtype=dtype, batch_size=batch_size)
@@ -54,4 +57,8 @@ def label(
         f"{done.damaged} damaged and left out; {done.agree} of {done.decided} pairs decided before "
         f"are decided alike. In a spec that uses it: labelled_by: [{reward}]"
     )
+    for line in done.reasons[:SHOWN]:
+        print_text(f"left out: {line}", "yellow")
+    if len(done.reasons) > SHOWN:
+        print_text(f"left out: {len(done.reasons) - SHOWN} more", "yellow")
     return 0

@@ -46,6 +46,7 @@ def ablate(
     from bench.report.folder import FORMATS, render
     from bench.report.terminal import print_results
     from bench.spec.model import load_spec
+    from bench.stages.store import Store
     from trainers.machine.processes import launched
 
     if launched() > 1:
@@ -72,6 +73,7 @@ def ablate(
     else:
         folder, outcome = job.ablate(experiment, out, count, console)
         gaps = [f"failed: {error}" for error in outcome.failed.values()]
+    gaps += job.unscored_images(experiment, Store(out / "store"))
     results = render(folder)
     if as_json:
         typer.echo(FORMATS["json"](results), nl=False)
@@ -103,8 +105,9 @@ def plan(
 
     silence_libraries()
     loaded = load_spec(spec, changes=parse_changes(change))
-    rates = measure_rates(loaded) if measure else None
-    print_budget(loaded, budget(loaded, devices, rates), as_json)
+    with loaded.named():
+        told = budget(loaded, devices, measure_rates(loaded) if measure else None)
+    print_budget(loaded, told, as_json)
     return 0
 
 

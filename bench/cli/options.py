@@ -1,8 +1,9 @@
 """The options that commands share, and what their texts mean. Imports nothing heavy."""
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,8 +11,6 @@ from trainers.errors import UserError
 
 if TYPE_CHECKING:
     from bench.spec.model import Generate, Scoring
-
-M = TypeVar("M", "Generate", "Scoring")
 
 SpecArgument = Annotated[str, typer.Argument(help="Name of a shipped spec, or a YAML file.")]
 QuickOption = Annotated[bool, typer.Option("--quick", help="A smaller version: a smoke test.")]
@@ -54,13 +53,21 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
     """
     if text is None:
         return None
+    from trainers.input.checked import shown
+    from trainers.seeds import LARGEST, MANY
+
     seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            seeds += range(int(first), int(last or first) + 1)
-    except ValueError as error:
-        raise UserError(f"--seeds: expected e.g. 0-4 or 0,2,5, got {text!r}") from error
+    for part in text.split(","):
+        found = re.fullmatch(r" *([0-9]{1,19})(?:-([0-9]{1,19}))? *", part)
+        if found is None:
+            raise UserError(f"--seeds: expected e.g. 0-4 or 0,2,5, got {shown(text)}")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not first <= last <= LARGEST or last - first >= MANY - len(seeds):
+            raise UserError(
+                f"--seeds: expected at most {MANY} seeds from 0 to {LARGEST}, smaller ones first, "
+                f"got {shown(text)}"
+            )
+        seeds += range(first, last + 1)
     return tuple(seeds)
 
 
@@ -72,12 +79,11 @@ def parse_source(text: str) -> "str | dict[str, Any]":
     """
     if not text.startswith("{"):
         return text
-    import yaml
+    from trainers.input.checked import refuse_odd
+    from trainers.input.text import parse_yaml
 
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"expected a path or {{name: ..., path: ...}}, got {text!r}") from error
+    found = parse_yaml(text, "the source")
+    refuse_odd(found, "the source")
     return dict(found)
 
 
@@ -87,18 +93,20 @@ def parse_changes(texts: list[str] | None) -> dict[str, Any]:
     Raises:
         UserError: If one has no key, or its value is no YAML.
     """
-    import yaml
+    from trainers.input.checked import key_text, shown
+    from trainers.input.text import parse_yaml
 
     changes: dict[str, Any] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
-        try:
-            changes[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            why = " ".join(str(error).split())
-            raise UserError(f"--set {key}: expected YAML, got {value!r}: {why}") from error
         if not (key and equals):
-            raise UserError(f"--set: expected KEY=YAML such as train.steps=10, got {text!r}")
+            raise UserError(f"--set: expected KEY=YAML such as train.steps=10, got {shown(text)}")
+        try:
+            changes[key] = parse_yaml(value, "YAML")
+        except UserError as error:
+            raise UserError(
+                f"--set {key_text(key)}: expected YAML, got {shown(value)} ({error})"
+            ) from error
     return changes
 
 
@@ -126,8 +134,9 @@ def parse_scoring(weights: list[str] | None, **settings: Any) -> "Scoring":
         UserError: If one is wrong.
     """
     from bench.spec.model import Scoring
+    from trainers.input.checked import check
 
-    return _checked(Scoring, weights=_places(weights), **settings)
+    return check(Scoring, {"weights": _places(weights), **settings})
 
 
 def parse_generate(**settings: Any) -> "Generate":
@@ -137,16 +146,6 @@ def parse_generate(**settings: Any) -> "Generate":
         UserError: If one is wrong.
     """
     from bench.spec.model import Generate
+    from trainers.input.checked import check
 
-    return _checked(Generate, **settings)
-
-
-def _checked(kind: type[M], **settings: Any) -> M:
-    from pydantic import ValidationError
-
-    from trainers.registry import explain
-
-    try:
-        return kind(**settings)
-    except ValidationError as error:
-        raise UserError(explain(error)) from error
+    return check(Generate, settings)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.images.folder import SCORES
-from bench.images.read import Item, read_items
+from bench.images.read import Item, prompts_beside, read_items, unnamed_images
 from bench.rewards import REWARDS
 from bench.rewards.base import Reward
 from bench.rewards.engine import (
@@ -27,6 +27,8 @@ from bench.spec.model import Scoring
 from bench.terminal import Column, print_json, print_table, print_text
 from trainers.errors import UserError
 
+SHOWN = 10
+"""Names of images that a line shows."""
 PUBLISHED = "-official"
 """End of the name of a reward that a published package computes."""
 
@@ -54,6 +56,7 @@ def score_source(job: ScoreJob, console: Console) -> dict[str, Any]:
     rewards = {name: make_reward(name, job.settings, shared) for name in job.rewards}
     needed = any(reward.card.text is not None for reward in rewards.values())
     items = read_items(job.source, job.prompts, needed)
+    listed = (job.prompts or prompts_beside(job.source)) is not None
     folder = job.source if job.source.is_dir() else job.source.parent
     stem = "" if job.source.is_dir() else f"{job.source.stem}-"
     path = job.out or folder / f"{stem}{SCORES}"
@@ -75,7 +78,8 @@ def score_source(job: ScoreJob, console: Console) -> dict[str, Any]:
             for name in rewards
             if f"{name}{PUBLISHED}" in rewards
         },
-        "unread": [str(error) for error in scored.unread.values()],
+        "unread": scored.missing(),
+        "unnamed": unnamed_images(job.source, items) if listed else [],
     }
 
 
@@ -144,6 +148,9 @@ def print_scores(summary: dict[str, Any], as_json: bool) -> bool:
         print_text(f"{row['reward']}: {why}", "red")
     for why in summary["unread"]:
         print_text(why, "red")
+    if unnamed := summary["unnamed"]:
+        told = ", ".join(unnamed[:SHOWN]) + (", ..." if len(unnamed) > SHOWN else "")
+        print_text(f"{len(unnamed)} images that no prompt names are not scored: {told}", "yellow")
     return not gaps
 
 

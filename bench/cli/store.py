@@ -19,5 +19,8 @@ def verify(out: OutOption = Path("runs")) -> int:
     """Hash every file of the store, also those that have not changed by size and time."""
     from bench.stages.store import Store
 
-    typer.echo(f"{out / 'store'}: {Store(out / 'store').verify()} artefacts are as recorded")
+    store = Store(out / "store")
+    artefacts, pieces = store.verify(), store.verify_pools()
+    kept = f", and {pieces} files that stages keep for each other" if pieces else ""
+    typer.echo(f"{store.root}: {artefacts} artefacts are as recorded{kept}")
     return 0

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from trainers.input.checked import Checked
 
 Part = Literal["encoding", "training", "generation", "scoring"]
 UNITS: dict[Part, str] = {
@@ -14,10 +16,9 @@ UNITS: dict[Part, str] = {
 }  # fmt: skip
 
 
-class Rate(BaseModel):
+class Rate(Checked):
     """What one device took for one unit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     part: Part
     of: dict[str, str | int | bool]
     """Settings that work must have for the rate to hold of it."""

@@ -78,6 +78,7 @@ def make_protocol(experiment: Experiment) -> Protocol:
             kept=experiment.pairs,
             ties=experiment.ties,
             labelled_by=spec.labelled_by,
+            shared_prompts=experiment.shared_prompts,
         ),
     )
 

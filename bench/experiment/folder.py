@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from bench.experiment.collect import make_protocol
 from bench.experiment.prepare import Experiment
-from bench.results.files import SCORES, read_manifest, read_protocol
+from bench.results.files import SCORES, read_columns, read_manifest
 from bench.spec.model import Generate, Spec, parse_spec
 from bench.stages.store import Store
 from trainers.differences import differences
 from trainers.errors import UserError
 
+STORE = "store"
+"""Folder beside the results, of all that was made for them."""
 EXECUTION: dict[str, Any] = {
     **dict.fromkeys(("encoding", "training", "cost", "quick"), True),
     "scoring": {"device", "batch_size"},
@@ -22,12 +22,17 @@ EXECUTION: dict[str, Any] = {
 
 
 def check_folder(folder: Path, experiment: Experiment) -> None:
-    """Refuse a folder with the results of another spec, or of who knows which.
+    """Refuse a folder with the results of another spec, or of who knows which, or the store's.
 
     Raises:
         UserError: Saying what differs, and both ways out.
     """
-    if not (folder / SCORES).is_file():
+    if folder.name == STORE:
+        raise UserError(
+            f"{folder} is where the store lies, and would be that of the results, too: give the "
+            "spec another name (--set name=...)"
+        )
+    if not (folder / SCORES).exists():
         return
     if why := _other(folder, experiment):
         raise UserError(
@@ -54,14 +59,14 @@ def _shown(folder: Path, experiment: Experiment) -> bool:
     """Whether protocol and scores alone show that results are of an experiment."""
     here = make_protocol(experiment)
     try:
-        there = read_protocol(folder)
-        with (folder / SCORES).open("rb") as stream:
-            scored = pq.read_table(stream, columns=["run_id"])["run_id"].to_pylist()
-    except (UserError, ValueError, OSError):
+        there, scores = read_columns(folder, ["run_id"])
+    except UserError:
         return False
     runs = {config.run_id() for arm in experiment.matrix.arms for config in arm.configs.values()}
     known = {*runs, experiment.sets[0].images.base_sha256}
-    return there.model_copy(update={"bench": here.bench}) == here and known.issuperset(scored)
+    return there.model_copy(update={"bench": here.bench}) == here and known.issuperset(
+        scores["run_id"].to_pylist()
+    )
 
 
 def up_to_date(folder: Path, experiment: Experiment, store: Store) -> bool:

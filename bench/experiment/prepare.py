@@ -14,6 +14,8 @@ from bench.stages.base import Stage
 from bench.stages.generate import GenerateStage
 from bench.stages.score import ScoreStage
 from bench.stages.train import TrainStage
+from trainers.data.select import normalise
+from trainers.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Experiment:
     """Pairs that the first arm trains on, but for those with damaged images."""
     ties: int
     """Ties that it leaves out."""
+    shared_prompts: int
+    """Prompts that are captions of training pairs, too."""
     sets: tuple[ImageSet, ...]
     cards: dict[str, dict[str, Any]]
     """The card of each reward, its signature included."""
@@ -65,10 +69,17 @@ def prepare(spec: Spec) -> Experiment:
     """Check all that a spec names and define its stages. Nothing expensive is started.
 
     Raises:
-        UserError: If a model, pair set, prompt set, reward or setting is missing or wrong.
+        UserError: If a model, pair set, prompt set, reward or setting is missing or wrong; the
+            message names the file of the spec.
     """
+    with spec.named():
+        return _prepare(spec)
+
+
+def _prepare(spec: Spec) -> Experiment:
     runs = Runs(spec)
     prompts = load_prompts(spec.prompts, spec.prompt_limit, spec.prompt_files)
+    shared_prompts = _shared_prompts(spec, prompts, runs)
     shared = Shared()
     rewards = {name: make_reward(name, spec.scoring, shared) for name in spec.rewards}
     signatures = {name: reward.signature for name, reward in rewards.items()}
@@ -98,4 +109,24 @@ def prepare(spec: Spec) -> Experiment:
         for side, name in enumerate((f"{CONTROL}'", CONTROL)):
             sets.append(image_set(name, pair, None, (1 + 2 * pair + side) * step))
     first = runs.selected(next(iter(runs.matrix.arms[0].configs.values())).data)
-    return Experiment(spec, runs.matrix, prompts, len(first.rows), first.ties, tuple(sets), cards)
+    return Experiment(
+        spec, runs.matrix, prompts, len(first.rows), first.ties, shared_prompts, tuple(sets), cards
+    )
+
+
+def _shared_prompts(spec: Spec, prompts: PromptSet, runs: Runs) -> int:
+    """How many prompts are captions of training pairs.
+
+    Raises:
+        UserError: If they are a larger share than the spec allows.
+    """
+    captions = runs.captions()
+    count = sum(normalise(prompt) in captions for _, prompt in prompts.items)
+    share = count / len(prompts.items)
+    if share > spec.allow_shared_prompts:
+        raise UserError(
+            f"{count} of the {len(prompts.items)} prompts of {prompts.name!r} ({share:.1%}) are "
+            f"captions of training pairs, expected {spec.allow_shared_prompts:.1%} at most: take "
+            "other prompts or pairs (of one split each), or set allow_shared_prompts to that share"
+        )
+    return count

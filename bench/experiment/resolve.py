@@ -6,7 +6,7 @@ from bench.spec.model import Spec
 from bench.stages.encode import EncodeStage
 from bench.stages.train import TrainStage
 from trainers.backbones import BACKBONES
-from trainers.data.select import Selected, select
+from trainers.data.select import Selected, normalise, select
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.files import canonical_json
@@ -46,6 +46,13 @@ class Runs:
         if key not in self._selected:
             self._selected[key] = select(self._rows, settings)
         return self._selected[key]
+
+    def captions(self) -> set[str]:
+        """Captions of all pairs that any run trains on, normalised."""
+        settings = {canonical_json(c.data.encoding_key()): c.data
+                    for arm in self.matrix.arms for c in arm.configs.values()}  # fmt: skip
+        chosen = (self._rows.prompts.take(self.selected(s).rows) for s in settings.values())
+        return {normalise(text) for texts in chosen for text in texts.unique().to_pylist()}
 
     def train(self, arm: Arm, seed: int) -> TrainStage:
         """One run.

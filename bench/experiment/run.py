@@ -7,7 +7,7 @@ from rich.console import Console
 
 from bench.experiment.collect import collect, make_manifest, make_protocol
 from bench.experiment.devices import check_devices, devices
-from bench.experiment.folder import check_folder, up_to_date
+from bench.experiment.folder import STORE, check_folder, up_to_date
 from bench.experiment.models import check_model
 from bench.experiment.prepare import Experiment
 from bench.launch.graph import Outcome
@@ -16,8 +16,9 @@ from bench.launch.progress import display
 from bench.results.files import write_results
 from bench.spec.model import Spec
 from bench.stages.base import Stage
-from bench.stages.score import ScoreStage
+from bench.stages.score import ScoreStage, unscored
 from bench.stages.store import Store
+from trainers.files import make_writable
 
 
 def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
@@ -54,10 +55,11 @@ def ablate(
             all could be scored.
     """
     check_folder(out / experiment.spec.name, experiment)
-    store = Store(out / "store")
+    store = Store(out / STORE)
     todo = missing_stages(experiment, store)
     outcome = Outcome()
     if todo:
+        make_writable(store.root)
         check_devices(experiment.spec)
         check_model(experiment.spec, todo)
         with display(console, todo, experiment.spec.cost, workers) as shown:
@@ -74,7 +76,7 @@ def collect_done(experiment: Experiment, out: Path) -> tuple[Path, list[Stage]]:
     Raises:
         UserError: As :func:`ablate`.
     """
-    store = Store(out / "store")
+    store = Store(out / STORE)
     folder = _write(experiment, out, store, anew=False)
     return folder, missing_stages(experiment, store)
 
@@ -88,6 +90,13 @@ def _write(experiment: Experiment, out: Path, store: Store, anew: bool) -> Path:
     manifest = make_manifest(experiment, store) if stale else None
     write_results(folder, make_protocol(experiment), scores, manifest)
     return folder
+
+
+def unscored_images(experiment: Experiment, store: Store) -> list[str]:
+    """A line for each image that has no score though its stage is done."""
+    stages = {s.id: s for s in experiment.stages() if isinstance(s, ScoreStage)}
+    done = (stage for stage in stages.values() if stage.done(store) is not None)
+    return [line for stage in done for line in unscored(stage, store)]
 
 
 def default_workers(spec: Spec) -> int:

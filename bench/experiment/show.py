@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.experiment.folder import STORE
 from bench.experiment.prepare import Experiment
 from bench.experiment.run import missing_stages
 from bench.launch.progress import duration
@@ -13,7 +14,7 @@ from bench.terminal import Column, print_json, print_table, print_text
 
 def print_plan(experiment: Experiment, out: Path, workers: int, as_json: bool) -> None:
     """Print the stages of an experiment without running anything."""
-    store = Store(out / "store")
+    store = Store(out / STORE)
     todo = missing_stages(experiment, store)
     cost = experiment.spec.cost
     seconds = sum(stage.expected_seconds(cost) for stage in todo) / workers

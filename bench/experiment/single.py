@@ -19,11 +19,13 @@ from trainers.backbones.base import ADAPTER_FILE
 from trainers.config import TrainConfig
 from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
-from trainers.files import sha256_file, tree_hashes, write_text
+from trainers.files import make_writable, sha256_file, tree_hashes, write_text
+from trainers.input.checked import listed, shown
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
-from trainers.record import is_finished
+from trainers.record import CHECKPOINT, is_finished
+from trainers.sealed import drop
 
 
 def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console: Console) -> None:
@@ -41,16 +43,21 @@ def train_arm(spec: Spec, arm: str, seed: int, out: Path, store: Store, console:
         UserError: If the spec has no such arm, or ``out`` holds another run.
     """
     console.quiet = not is_main()
-    runs = Runs(spec)
-    arms = {known.name: known for known in runs.matrix.arms}
-    if arm not in arms:
-        raise UserError(f"spec {spec.name!r} has no arm {arm!r}: expected one of {', '.join(arms)}")
-    stage = runs.train(arms[arm], seed)
+    with spec.named():
+        runs = Runs(spec)
+        arms = {known.name: known for known in runs.matrix.arms}
+        if arm not in arms:
+            raise UserError(
+                f"spec {spec.name!r} has no arm {shown(arm)}: expected one of {listed(arms)}"
+            )
+        stage = runs.train(arms[arm], seed)
     run = f"run {stage.config.run_id()[:16]}"
     if is_finished(out, stage.config):
+        drop(out / CHECKPOINT)
         console.print(f"{run} is in {out} already: nothing to do", highlight=False, soft_wrap=True)
         return
     check_devices(spec)
+    make_writable(out)
     if is_main():
         BACKBONES.get(spec.backbone)(stage.base).check("float32", stage.encode.settings.precision)
     stage.encode.execute(store, lambda images: None)
@@ -115,6 +122,7 @@ def generate_images(
     # A mark alone may be left of an attempt that came to nothing.
     if mark.is_file() and mark.read_text() != identity and any(out.glob("*.png")):
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
+    make_writable(out)
     write_text(mark, identity)
     total = len(texts) * settings.images_per_prompt
     write_images(

@@ -12,12 +12,12 @@ from PIL import Image
 from bench.images.read import Item, read_items
 from bench.rewards import REWARDS
 from bench.rewards.base import Reward
-from bench.rewards.kit.pixels import to_rgb
 from bench.stats import wilson
 from bench.terminal import Column, print_json, print_table
 from bench.world.oracle import judge
 from bench.world.scenes import parse
 from trainers.errors import UserError
+from trainers.input.image import to_rgb
 from trainers.seeds import numpy_generator
 
 DRAWN = {"faults": 0.0, "attributes": 0.5}

@@ -50,6 +50,10 @@ def versions(folder: Path) -> dict[str, str]:
     return found
 
 
+class WorkerLost(RuntimeError):
+    """The worker died or hung: whatever it was asked for, it gives no more answers."""
+
+
 class Worker:
     """A running worker. It ends with the last reference to this object."""
 
@@ -103,7 +107,7 @@ class Worker:
 
         Raises:
             UserError: If the packages could not score them.
-            RuntimeError: If the worker died, or did not answer in time; it is ended then.
+            WorkerLost: If the worker died, or did not answer in time; it is ended then.
         """
         paths = [str(path.absolute()) for path in images]
         request = json.dumps({"reward": reward, "images": paths, "prompts": list(prompts)})
@@ -113,16 +117,16 @@ class Worker:
             line = self._answers.get(timeout=seconds)
         except queue.Empty:
             _end(self._process)
-            raise RuntimeError(self._told(f"gave no answer within {seconds:g} s")) from None
+            raise WorkerLost(self._told(f"gave no answer within {seconds:g} s")) from None
         if line is None:
             self._answers.put(None)  # for whoever asks again
             _end(self._process)
-            raise RuntimeError(self._told(f"ended with code {self._process.returncode}"))
+            raise WorkerLost(self._told(f"ended with code {self._process.returncode}"))
         try:
             answer: dict[str, Any] = json.loads(line)
         except ValueError:
             _end(self._process)
-            raise RuntimeError(self._told(f"answered {line!r:.80}")) from None
+            raise WorkerLost(self._told(f"answered {line!r:.80}")) from None
         if "error" in answer:
             raise UserError(
                 "the worker of the published packages could not score: "

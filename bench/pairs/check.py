@@ -12,10 +12,11 @@ import typer
 
 from bench.terminal import Column, print_json, print_table, print_text
 from trainers.data.ahead import work_ahead
-from trainers.data.preprocess import Augmentation, geometry, image_size, preprocess
+from trainers.data.preprocess import Augmentation, geometry, preprocess
 from trainers.data.settings import DataSettings
 from trainers.data.sources import BadPair, Rows, Source
 from trainers.data.sources.base import describe_label
+from trainers.input.image import image_size
 
 SHOWN = 20
 """Places that are named of each kind; all are counted."""

@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainers.files import canonical_json
+from trainers.files import canonical_json, clear, tell, write_atomically, writing
+from trainers.input.paths import is_regular
+from trainers.sealed import open_line, seal_line
 
 Two = tuple[float, float]
 """The scores of a pair's images, float32 each; they may be no finite numbers."""
@@ -29,23 +31,22 @@ def score_key(signature: str, row: int, prompt: str, images: tuple[bytes, bytes]
 
 
 class KeptScores:
-    """A file of JSON lines that only grows; :attr:`found` is what it held when it was opened."""
+    """A file of sealed lines that only grows; :attr:`found` is what it held when it was opened."""
 
     def __init__(self, path: Path) -> None:
-        """Read ``path``, if it is there; a last line that was cut short is taken away."""
+        """Read ``path``, if it is there; lines that are not as they were written are taken away."""
         self.path = path
         self.found: dict[bytes, Two] = {}
-        if not path.is_file():
-            return
-        whole = 0
-        with path.open("rb") as stream:
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                key, zero, one = json.loads(line)
-                self.found[bytes.fromhex(key)] = (zero, one)
-                whole += len(line)
-        os.truncate(path, whole)
+        lines = _lines(path)
+        whole = [line for line in lines if line.endswith(b"\n")]  # One may have been cut short.
+        kept = [(line, text) for line in whole if (text := open_line(line)) is not None]
+        for _, text in kept:
+            key, zero, one = json.loads(text)
+            self.found[bytes.fromhex(key)] = (zero, one)
+        if len(kept) < len(whole):
+            tell(f"{path}: {len(whole) - len(kept)} scores are damaged: they are made again")
+        if len(kept) < len(lines):
+            write_atomically(path, lambda part: part.write_bytes(b"".join(s for s, _ in kept)))
 
     def __contains__(self, key: str) -> bool:
         """Whether the scores under a key were there."""
@@ -57,9 +58,9 @@ class KeptScores:
 
     def add(self, keys: Sequence[str], scores: Sequence[Two]) -> None:
         """Write scores down; they are on the disk when this returns."""
-        lines = [json.dumps([k, *two]) + "\n" for k, two in zip(keys, scores, strict=True)]
+        lines = [seal_line(json.dumps([k, *two])) for k, two in zip(keys, scores, strict=True)]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as stream:
+        with writing(self.path), self.path.open("ab") as stream:
             stream.writelines(lines)
             stream.flush()
             os.fsync(stream.fileno())
@@ -67,3 +68,10 @@ class KeptScores:
     def remove(self) -> None:
         """Delete the file: its scores are kept elsewhere now."""
         self.path.unlink(missing_ok=True)
+
+
+def _lines(path: Path) -> list[bytes]:
+    if is_regular(path):
+        return path.read_bytes().splitlines(keepends=True)
+    clear(path)
+    return []

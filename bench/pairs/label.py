@@ -1,23 +1,22 @@
 """Labels by a reward: the same pairs, each ranked anew by its scores (AI feedback)."""
 
-import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bench.pairs.kept import KeptScores, Two, score_key
 from bench.rewards.base import Reward
-from bench.rewards.engine import run
-from trainers.data.preprocess import ERRORS
+from bench.rewards.engine import describe, run_each
 from trainers.data.sources import BadPair, Rows, Source
 from trainers.errors import UserError
-from trainers.files import write_atomically
+from trainers.files import make_writable, write_atomically
+from trainers.input.image import BadImage, open_rgb
 
 GROUP = 64
 """Pairs that are scored at a time, and rows in a row group."""
@@ -40,7 +39,9 @@ class Labelled:
     unscored: int = 0
     """Written with ``has_label`` false, because a score was not finite."""
     damaged: int = 0
-    """Left out, because an image could not be read."""
+    """Left out, because an image could not be read, or the reward failed at it."""
+    reasons: list[str] = field(default_factory=list)
+    """Place and reason of each pair that was left out."""
     agree: int = 0
     """Pairs decided both before and now that are decided alike."""
     decided: int = 0
@@ -65,6 +66,7 @@ def label_pairs(source: Source, reward: Reward, out: Path, tie: float) -> Labell
     """
     if out.exists():
         raise UserError(f"{out} is there already: give another name, or delete it")
+    make_writable(out.parent)
     rows = source.open()
     done = Labelled(reward.signature)
     schema = SCHEMA.with_metadata({"labelled_by": done.signature, "tie": repr(tie)})
@@ -72,8 +74,8 @@ def label_pairs(source: Source, reward: Reward, out: Path, tie: float) -> Labell
 
     def write(part: Path) -> None:
         with pq.ParquetWriter(part, schema) as writer:
-            for group in _groups(rows, kept, done):
-                scores = _scores(group, reward, kept)
+            for whole in _groups(rows, kept, done):
+                group, scores = _scores(whole, rows, reward, kept, done)
                 labelled = _label(rows, group, scores, reward, tie, done)
                 writer.write_table(pa.Table.from_pylist(labelled, schema))
         if not done.written:
@@ -102,8 +104,9 @@ def _groups(rows: Rows, kept: KeptScores, done: Labelled) -> Iterator[list[_Pair
             data = rows.images(row)
             key = score_key(done.signature, row, prompt, data)
             group.append(_Pair(row, prompt, data, key, None if key in kept else _both(data)))
-        except (BadPair, *ERRORS):
+        except (BadPair, BadImage) as error:
             done.damaged += 1
+            done.reasons.append(f"{rows.place(row)}: {error}")
         if len(group) == GROUP:
             yield group
             group = []
@@ -112,24 +115,39 @@ def _groups(rows: Rows, kept: KeptScores, done: Labelled) -> Iterator[list[_Pair
 
 
 def _both(data: tuple[bytes, bytes]) -> tuple[Image.Image, Image.Image]:
-    return _open(data[0]), _open(data[1])
+    return open_rgb(data[0]), open_rgb(data[1])
 
 
-def _open(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data)) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+def _scores(
+    group: Sequence[_Pair], rows: Rows, reward: Reward, kept: KeptScores, done: Labelled
+) -> tuple[list[_Pair], list[Two]]:
+    """The pairs that the reward can score, and their scores.
 
+    Scores that are kept count, if all are: a score's last bits may depend on its batch.
 
-def _scores(group: Sequence[_Pair], reward: Reward, kept: KeptScores) -> list[Two]:
-    """Those that are kept, if all are: a score's last bits may depend on its batch."""
+    Raises:
+        UserError: If the reward fails at all of them, and none was labelled before.
+    """
     if all(pair.images is None for pair in group):
-        return [kept[pair.key] for pair in group]
+        return list(group), [kept[pair.key] for pair in group]
     images = [pair.images or _both(pair.data) for pair in group]
     prompts = [pair.prompt for pair in group]
-    zero, one = (run(reward, [two[side] for two in images], prompts) for side in (0, 1))
-    scores = list(zip(zero.tolist(), one.tolist(), strict=True))
-    kept.add([pair.key for pair in group], scores)
-    return scores
+    try:
+        zero, one = (run_each(reward, [two[side] for two in images], prompts) for side in (0, 1))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{reward.card.name}: {describe(error)}") from error
+    failed = {**one[1], **zero[1]}
+    reasons = [f"{rows.place(group[i].row)}: {describe(failed[i])}" for i in sorted(failed)]
+    if len(failed) == len(group) and not done.written:
+        raise UserError(f"{reward.card.name}: {reasons[0]}")
+    done.damaged += len(failed)
+    done.reasons += reasons
+    left = [i for i in range(len(group)) if i not in failed]
+    scored, scores = [group[i] for i in left], [(zero[0][i], one[0][i]) for i in left]
+    kept.add([pair.key for pair in scored], scores)
+    return scored, scores
 
 
 def _label(

@@ -8,8 +8,18 @@ from bench.report.cells import Report
 from bench.report.notes import notes
 from bench.report.tables import figures, tables
 from bench.results.analysis import Results
-from bench.results.files import read_results
+from bench.results.files import (
+    MANIFEST,
+    PROTOCOL,
+    UNSEALED,
+    read_manifest,
+    read_results,
+    schema,
+    seal,
+)
+from trainers.errors import UserError
 from trainers.files import write_text
+from trainers.input.paths import is_regular
 
 
 def report(results: Results) -> Report:
@@ -37,9 +47,19 @@ def rendered(results: Results) -> dict[str, str]:
 def render(folder: Path) -> Results:
     """Write the tables of a result folder from its scores and protocol.
 
+    A folder of the schema before is brought to today's, if its tables vouch for its scores.
+
     Raises:
         UserError: As :func:`bench.results.files.read_results`.
     """
+    if schema(folder / PROTOCOL) == UNSEALED:
+        if wrong := _differing(folder, read_results(folder, UNSEALED)):
+            raise UserError(
+                f"{folder} has schema {UNSEALED}, which knows no sha256 of its scores, and its "
+                f"{', '.join(wrong)} is not what they give: run the 'bench ablate' again that has "
+                "written it, or restore the files"
+            )
+        seal(folder)
     results = read_results(folder)
     for name, text in rendered(results).items():
         write_text(folder / name, text)
@@ -50,10 +70,16 @@ def stale(folder: Path) -> list[str]:
     """Rendered files that differ from what scores and protocol give, byte for byte.
 
     Raises:
-        UserError: As :func:`bench.results.files.read_results`.
+        UserError: As :func:`bench.results.files.read_results`; or if the manifest is damaged.
     """
+    if (folder / MANIFEST).exists():
+        read_manifest(folder)
+    return _differing(folder, read_results(folder))
+
+
+def _differing(folder: Path, results: Results) -> list[str]:
     return [
         name
-        for name, text in rendered(read_results(folder)).items()
-        if not (folder / name).is_file() or (folder / name).read_bytes() != text.encode()
+        for name, text in rendered(results).items()
+        if not is_regular(folder / name) or (folder / name).read_bytes() != text.encode()
     ]

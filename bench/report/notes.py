@@ -9,8 +9,8 @@ from bench.results.protocol import Mark, Protocol, Reward
 
 def notes(results: Results) -> tuple[str, ...]:
     """What a reader must know to trust the numbers."""
-    return (*_judgement(results), *_warnings(results.protocol), _gaps(results),
-            *footer(results.protocol))  # fmt: skip
+    return (*_judgement(results), *shared(results.protocol), *_warnings(results.protocol),
+            _gaps(results), *footer(results.protocol))  # fmt: skip
 
 
 def _judgement(results: Results) -> Iterator[str]:
@@ -78,6 +78,12 @@ def _shares(contrast: Contrast | None) -> str:
         return "unknown"
     i = contrast.interval
     return f"seeds {i.share_seed:.0%}, prompts {i.share_prompt:.0%}, rest {i.share_residual:.0%}"
+
+
+def shared(protocol: Protocol) -> Iterator[str]:
+    """That prompts are captions of training pairs, where some are: a sentence, or none."""
+    if count := protocol.pairs.shared_prompts:
+        yield f"{count} of {len(protocol.prompts.ids)} prompts are captions of training pairs, too."
 
 
 def _warnings(protocol: Protocol) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from bench.report.notes import shared
 from bench.report.numbers import between, number, of_gain, scale
 from bench.results.analysis import Contrast, Finding, Results
 from bench.stats import VerdictWord
@@ -15,8 +16,9 @@ STANCE: dict[VerdictWord, int] = {"helps": 1, "hurts": -1, "equivalent": 0}
 
 
 def summary(results: Results) -> tuple[str, ...]:
-    """Six sentences at most, however many comparisons there are."""
-    return (*_verdicts(results), *_disagreement(results), _missing(results))
+    """Six sentences at most, however many comparisons there are, and one if prompts are shared."""
+    return (*_verdicts(results), *_disagreement(results), _missing(results),
+            *shared(results.protocol))  # fmt: skip
 
 
 def _verdicts(results: Results) -> Iterator[str]:

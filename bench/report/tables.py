@@ -1,7 +1,7 @@
 """Tables: pure functions of results. The same results give the same cells."""
 
 from bench.report.cells import Cell, Mark, Table, Value, name
-from bench.report.notes import warning
+from bench.report.notes import shared, warning
 from bench.report.numbers import between, number, of_gain, scale, wins
 from bench.results.analysis import Contrast, Finding, Results
 from bench.results.protocol import Reward
@@ -113,7 +113,8 @@ def figures(results: Results) -> Table:
 def _figures(results: Results, f: Finding, reward: Reward) -> tuple[Value, ...]:
     primary, contrast = reward.name == results.protocol.primary, f.contrasts[reward.name]
     head = (" + ".join(f.comparison.on), " + ".join(f.comparison.off), reward.name, primary)
-    tail = (f.verdict if primary else None, warning(reward))
+    told = "; ".join(filter(None, (warning(reward), *shared(results.protocol))))
+    tail = (f.verdict if primary else None, told)
     if contrast is None:
         return (*head, *[None] * (len(FIGURES) - len(head) - len(tail)), *tail)
     i, w = contrast.interval, contrast.wins

@@ -7,13 +7,13 @@ is kept: a report words what stands here.
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from trainers.input.checked import Checked
 
 
-class Record(BaseModel):
-    """Part of a file in a result folder: it cannot be changed, and holds no unknown key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Record(Checked):
+    """Part of a file in a result folder."""
 
 
 class Arm(Record):
@@ -129,6 +129,16 @@ class Pairs(Record):
     """Ties that were left out."""
     labelled_by: tuple[str, ...]
     """Rewards that the preferences were made from."""
+    shared_prompts: int = 0
+    """Prompts of the evaluation that are captions of these pairs, too, spelling aside."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """None that are shared are not told: files of before they were counted stay as they are."""
+        data: dict[str, Any] = serialise(self)
+        if not self.shared_prompts:
+            del data["shared_prompts"]
+        return data
 
 
 class Protocol(Record):

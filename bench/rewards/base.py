@@ -9,12 +9,13 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator
 
 from bench.rewards.kit.shared import Shared
 from bench.rewards.kit.weights import Found, Weights, find
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
+from trainers.input.checked import Checked
 from trainers.machine.precision import BYTES, Matmul
 from trainers.registry import code_identity
 
@@ -30,10 +31,9 @@ def check_lengths(images: Sequence[Image.Image], prompts: Sequence[str]) -> None
         )
 
 
-class Card(BaseModel):
+class Card(Checked):
     """Everything but the weights' bytes that decides a score, and what a reader should know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     direction: Literal["higher", "lower"] = "higher"
     scale: str

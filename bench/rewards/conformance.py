@@ -18,6 +18,7 @@ from PIL import Image
 from bench.rewards.base import Reward, Scores
 from bench.world.scenes import draw_look, render, scenes
 from trainers.errors import UserError
+from trainers.input.image import open_image
 from trainers.seeds import numpy_generator
 
 Make = Callable[..., Reward]
@@ -113,7 +114,7 @@ def a_png_scores_as_its_image(make: Make, images: Images, prompts: Prompts) -> N
     for image in images:
         stream = io.BytesIO()
         image.save(stream, "PNG")
-        read.append(Image.open(stream))
+        read.append(open_image(stream.getvalue()))
     before, after = reward.score(images, prompts), reward.score(read, prompts)
     expect(np.array_equal(before, after), f"{before.tolist()} from PNG files, got {after.tolist()}")
 

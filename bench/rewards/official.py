@@ -16,8 +16,8 @@ from bench.official.build import python_of
 from bench.official.client import Worker, environment, versions
 from bench.rewards import hpsv2, imagereward
 from bench.rewards.base import Reward, Scores, check_lengths
-from bench.rewards.kit.pixels import to_rgb, upright
 from trainers.files import canonical_json, sha256_text
+from trainers.input.image import to_rgb, upright
 
 START = 900.0
 """Seconds granted to a call for imports and for reading a checkpoint."""

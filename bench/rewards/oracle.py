@@ -6,10 +6,10 @@ import numpy as np
 from PIL import Image
 
 from bench.rewards.base import Card, Reward, Scores, check_lengths
-from bench.rewards.kit.pixels import to_rgb
 from bench.world.oracle import CRAFT_SHARE, FIT_WEIGHTS, judge
 from bench.world.scenes import SIDE, Scene, parse
 from trainers.errors import UserError
+from trainers.input.image import to_rgb
 
 
 class Oracle(Reward):

@@ -1,20 +1,20 @@
 """From a spec to arms, runs and the comparisons that were declared."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import chain, combinations
-
-from pydantic import ValidationError
+from itertools import chain, combinations, islice
 
 from bench.spec.model import Interaction, Overrides, Spec, override
 from trainers.config import TrainConfig
 from trainers.errors import UserError
-from trainers.registry import explain
+from trainers.input.checked import check, key_text, listed, shown
 
 BASE = "base"
 CONTROL = "A/A"
 """Name under which the second image set of each A/A pair is stored; the first is ``A/A'``."""
 RESERVED = (BASE, CONTROL, f"{CONTROL}'")
+ARMS, RUNS, FAMILY = 10_000, 100_000, 10_000
+"""Arms, training runs and declared comparisons of an experiment at most."""
 Changes = dict[str, tuple[tuple[str, ...], tuple[Overrides, ...]]]
 """By arm, the components that are on in it, and what it changes in ``train``."""
 
@@ -69,18 +69,31 @@ def build_matrix(spec: Spec, base_sha256: str, data_sha256: str) -> Matrix:
         UserError: If a run's settings are not valid; the message names the arm.
     """
     fixed = {"backbone": spec.backbone, "base_sha256": base_sha256, "data_sha256": data_sha256}
+    _refuse_many(spec)
     changes = _changes(spec)
+    declared = _declared(spec, changes)
+    gain = _gain(spec, [comparison.name for comparison in declared])
     arms = tuple(
-        Arm(name, parts, {s: _config(name, spec, fixed, deltas, s) for s in spec.seeds})
+        Arm(name, parts, _configs(name, spec, fixed, deltas))
         for name, (parts, deltas) in changes.items()
     )
-    declared = _declared(spec, {arm.name for arm in arms})
-    gain = _gain(spec, [comparison.name for comparison in declared])
     twins = Matrix(arms, (), None).twins()
     # Two arms that are one run have no difference to be tested.
     kept = [c for c in declared if sorted(twins.get(a, a) for a in c.on)
             != sorted(twins.get(a, a) for a in c.off)]  # fmt: skip
     return Matrix(arms, tuple(kept), gain if gain in {c.name for c in kept} else None)
+
+
+def _refuse_many(spec: Spec) -> None:
+    """Refuse what nobody could run, before it is laid out."""
+    objectives, parts, controls = len(spec.objectives), len(spec.components), len(spec.controls)
+    arms = objectives * 2 ** min(parts, 64) + controls
+    if arms > ARMS or arms * len(spec.seeds) > RUNS:
+        raise UserError(
+            f"spec {spec.name!r}: expected at most {ARMS} arms and {RUNS} runs, got more from "
+            f"{objectives} objectives with {parts} components, {controls} controls and "
+            f"{len(spec.seeds)} seeds: leave some out"
+        )
 
 
 def arm_name(objective: str, parts: tuple[str, ...]) -> str:
@@ -106,8 +119,8 @@ def _changes(spec: Spec) -> Changes:
     for name, control in spec.controls.items():
         if control.of not in changes:
             raise UserError(
-                f"control {name!r} starts from an unknown arm {control.of!r}: known are "
-                f"{', '.join(changes)}"
+                f"control {key_text(name)!r} starts from an unknown arm {shown(control.of)}: known "
+                f"are {listed(changes)}"
             )
         _add(changes, name, (), (*changes[control.of][1], control.set))
     return changes
@@ -118,7 +131,9 @@ def _add(
 ) -> None:
     """Add an arm, unless its name is taken: scores are told apart by it."""
     if name in changes or name in RESERVED:
-        raise UserError(f"two arms would be called {name!r}: rename an objective or a control")
+        raise UserError(
+            f"two arms would be called {key_text(name)!r}: rename an objective or a control"
+        )
     changes[name] = (parts, deltas)
 
 
@@ -137,20 +152,18 @@ def _overlap(first: str, second: str) -> bool:
     return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
 
 
-def _config(
-    name: str, spec: Spec, fixed: dict[str, str], deltas: tuple[Overrides, ...], seed: int
-) -> TrainConfig:
-    where = f"spec {spec.name!r}, arm {name!r}"
+def _configs(
+    name: str, spec: Spec, fixed: dict[str, str], deltas: tuple[Overrides, ...]
+) -> dict[int, TrainConfig]:
+    """The runs of an arm by seed, which is all that they differ in."""
     try:
         train = spec.train
         for delta in deltas:
             train = override(train, delta)
-        values = {**train, **fixed, "seed": seed}
-        return TrainConfig.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{where}: train.{explain(error)}") from error
+        first = check(TrainConfig, {**train, **fixed, "seed": spec.seeds[0]}, above="train.")
     except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"spec {spec.name!r}, arm {key_text(name)!r}: {error}") from error
+    return {seed: first.model_copy(update={"seed": seed}) for seed in spec.seeds}
 
 
 def _difference(on: str, off: str, question: str) -> Comparison:
@@ -180,24 +193,32 @@ def _comparisons(spec: Spec) -> Iterator[Comparison]:
         yield _difference(name, control.of, f"does {name} beat {control.of}?")
 
 
-def _declared(spec: Spec, arms: set[str]) -> list[Comparison]:
+def _declared(spec: Spec, arms: Collection[str]) -> list[Comparison]:
     """The declared family of tests.
 
     Raises:
-        UserError: If a further comparison names what is not there, or is there already.
+        UserError: If a further comparison names what is not there, or is there already, or there
+            are more than ``FAMILY``.
     """
-    found = list(_comparisons(spec))
+    found = list(islice(_comparisons(spec), FAMILY + 1))
+    names = {made.name for made in found}
     for further in spec.comparisons:
         made = _read(further) if isinstance(further, str) else _interaction(spec, further)
-        where = f"spec {spec.name!r}: comparison {made.name!r}"
-        if unknown := sorted({*made.on, *made.off} - arms - {BASE}):
+        where = f"spec {spec.name!r}: comparison {key_text(made.name)!r}"
+        if unknown := [n for n in (*made.on, *made.off) if n not in arms and n != BASE]:
             raise UserError(
-                f"{where} names an unknown arm {unknown[0]!r}: known are "
-                f"{', '.join((BASE, *sorted(arms)))}"
+                f"{where} names an unknown arm {key_text(unknown[0])!r}: known are "
+                f"{listed((BASE, *sorted(arms)))}"
             )
-        if made.name in {comparison.name for comparison in found}:
+        if made.name in names:
             raise UserError(f"{where} is in the family already: remove it")
+        names.add(made.name)
         found.append(made)
+    if len(found) > FAMILY:
+        raise UserError(
+            f"spec {spec.name!r}: expected at most {FAMILY} comparisons, got more, one for "
+            f"each two of {len(spec.objectives)} objectives among them: make most of them controls"
+        )
     return found
 
 
@@ -227,7 +248,7 @@ def _gain(spec: Spec, declared: list[str]) -> str:
     gain = spec.statistics.equivalence.of or f"{first} - {BASE}"
     if gain not in declared:
         raise UserError(
-            f"spec {spec.name!r}: statistics.equivalence.of: no comparison {gain!r}: expected one "
-            f"of {', '.join(declared)}"
+            f"spec {spec.name!r}: statistics.equivalence.of: no comparison {shown(gain)}: expected "
+            f"one of {listed(declared)}"
         )
     return gain

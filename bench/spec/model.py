@@ -1,85 +1,85 @@
 """What an experiment is: a YAML file, checked as a whole before anything runs."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from bench.assets import specs_folder
 from trainers.errors import UserError
+from trainers.input.checked import Checked, check, key_text, refuse_odd, shown
+from trainers.input.paths import there
+from trainers.input.text import read_yaml
 from trainers.machine.precision import Matmul, Precision
-from trainers.registry import explain
+from trainers.seeds import MANY, Seed
 
-_Frozen = ConfigDict(frozen=True, extra="forbid")
+DEEPEST = 20
+"""Specs in a line of which each extends the next, at most."""
+_OTHER = f"'extends' must name another spec, in a line of at most {DEEPEST}, got {{}}"
 Overrides = dict[str, Any]
 """Dotted keys of ``train`` to new values, e.g. ``{"objective.beta": 1000}``."""
 
 
-class Component(BaseModel):
+class Component(Checked):
     """An ingredient that is on or off: what it changes in ``train`` when it is on."""
 
-    model_config = _Frozen
     label: str
     set: Overrides = Field(min_length=1)
 
 
-class Control(BaseModel):
+class Control(Checked):
     """A further arm, compared with an arm it is derived from."""
 
-    model_config = _Frozen
     of: str
     """The arm it starts from and is compared with."""
     set: Overrides = Field(min_length=1)
 
 
-class Generate(BaseModel):
+class Generate(Checked):
     """How images are made. Each field is part of an image's identity but ``EXECUTION``."""
 
-    model_config = _Frozen
     EXECUTION: ClassVar[frozenset[str]] = frozenset({"batch_size", "device"})
     sampler: str = "ddim"
     """One of ``bench.images.samplers`` that fits the backbone."""
     steps: int = Field(50, ge=1, le=1000)
     """Not more than the timesteps that the model was trained with."""
-    guidance: float = Field(7.5, ge=0)
+    guidance: float = Field(7.5, ge=0, le=1000)
     eta: float = Field(0.0, ge=0, le=1)
     """Share of fresh noise in each step, for a sampler that takes it."""
-    height: int | None = Field(None, ge=16, multiple_of=16)
-    width: int | None = Field(None, ge=16, multiple_of=16)
+    height: int | None = Field(None, ge=16, le=8192, multiple_of=16)
+    width: int | None = Field(None, ge=16, le=8192, multiple_of=16)
     """Pixels; None takes the size that the model was trained for."""
     dtype: Precision = "float32"
     """Precision of the models."""
     matmul: Matmul = "float32"
     """How a GPU multiplies float32 values."""
-    images_per_prompt: int = Field(1, ge=1)
-    seed: int = 0
-    batch_size: int = Field(25, ge=1)
+    images_per_prompt: int = Field(1, ge=1, le=1000)
+    seed: Seed = 0
+    batch_size: int = Field(25, ge=1, le=10**6)
     device: str = "cpu"
     """A torch device. Noise comes from the CPU whatever the device."""
 
 
-class Encoding(BaseModel):
+class Encoding(Checked):
     """How pairs are encoded. Execution only: no field changes what a run learns."""
 
-    model_config = _Frozen
     cache: bool = True
     """Keep the encodings of images and prompts in the store; otherwise every step makes its own."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=10**6)
     """Images per forward pass, where encodings are kept."""
     device: str = "cpu"
     """A torch device."""
 
 
-class Training(BaseModel):
+class Training(Checked):
     """Where runs are trained. Execution only; other devices and process counts round otherwise."""
 
-    model_config = _Frozen
     device: str = "cpu"
     """A torch device; with several processes its kind, of which each process takes one."""
-    processes: int = Field(1, ge=1)
+    processes: int = Field(1, ge=1, le=1024)
     """Processes that share the batches of a run."""
     checkpoint_every: int = Field(50, ge=1)
     """Optimiser steps between two checkpoints: what an interruption may cost."""
@@ -87,26 +87,24 @@ class Training(BaseModel):
     """Whether a store keeps the last one, from which a run of more steps goes on."""
 
 
-class Scoring(BaseModel):
+class Scoring(Checked):
     """How rewards run. What decides a score is in its signature; the rest is execution."""
 
-    model_config = _Frozen
     device: str = "cpu"
     """A torch device."""
     dtype: Precision | None = None
     """Precision of the models; None takes that of each card."""
     matmul: Matmul = "float32"
     """How a GPU multiplies float32 values; part of a signature unless it is ``float32``."""
-    batch_size: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1, le=10**6)
     """Images per forward pass; None takes what each reward suggests."""
-    weights: dict[str, str] = {}
+    weights: dict[str, str] = Field(default_factory=dict)
     """Where a reward's files lie, by its name: a folder, or ``owner/name@revision`` on the Hub."""
 
 
-class Equivalence(BaseModel):
+class Equivalence(Checked):
     """The bound within which a difference counts as none: a share of a gain, or absolute."""
 
-    model_config = _Frozen
     share: float | None = Field(None, gt=0, lt=1)
     """Of the gain ``of``, which must itself be established."""
     of: str | None = None
@@ -122,45 +120,42 @@ class Equivalence(BaseModel):
         return self
 
 
-class Interaction(BaseModel):
+class Interaction(Checked):
     """A further comparison: what the first component does with the second on, less without it."""
 
-    model_config = _Frozen
     interaction: tuple[str, str]
     of: str
     """The objective."""
 
 
-class Statistics(BaseModel):
+class Statistics(Checked):
     """The analysis that was declared beforehand."""
 
-    model_config = _Frozen
-    alpha: float = Field(0.05, gt=0, lt=0.5)
+    alpha: float = Field(0.05, ge=1e-6, lt=0.5)
     equivalence: Equivalence = Equivalence(share=0.2)
     """What differences count as none."""
     tie: float = Field(0.0, ge=0)
     """Scores closer than this are a tie."""
-    control_pairs: int = Field(3, ge=2)
+    control_pairs: int = Field(3, ge=2, le=1000)
     """Pairs of image sets of the base model, with different noises, in the A/A control."""
 
 
-class Cost(BaseModel):
+class Cost(Checked):
     """Seconds on one core per unit of work, for the estimate of ``--plan`` only."""
 
-    model_config = _Frozen
     pair: float = Field(gt=0)
     image: float = Field(gt=0)
     score: float = Field(gt=0)
     start: float = Field(gt=0)
 
 
-class Spec(BaseModel):
+class Spec(Checked):
     """An experiment. Unknown keys are refused everywhere."""
 
-    model_config = _Frozen
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    title: str
-    label: str
+    _file: str | None = PrivateAttr(None)
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)
+    title: str = Field(max_length=1000)
+    label: str = Field(max_length=1000)
     """What the results are to be taken for, printed under every table."""
     base: str
     """A model shipped with the package, or a folder in the diffusers layout."""
@@ -176,35 +171,45 @@ class Spec(BaseModel):
     """Settings of every arm with all components off; see ``trainers.config.TrainConfig``."""
     objectives: dict[str, Overrides] = Field(min_length=1)
     """Arms with all components off, by name: what each changes in ``train``."""
-    components: dict[str, Component] = {}
-    controls: dict[str, Control] = {}
+    components: dict[str, Component] = Field(default_factory=dict)
+    controls: dict[str, Control] = Field(default_factory=dict)
     comparisons: tuple[str | Interaction, ...] = ()
     """Further ones of the declared family, after those that objectives, components and controls
     make; one arm against another is written ``DPO+A - SFT``."""
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=MANY)
     generate: Generate = Generate()
     prompts: str
     """A set by name, or the path of a file; see ``bench.spec.prompts``."""
     prompt_files: str | None = None
     """Where the files of a known set that is not shipped are, if not where its card says."""
     prompt_limit: int | None = Field(None, ge=1)
+    allow_shared_prompts: float = Field(0.01, ge=0, le=1)
+    """Share of the prompts that may be captions of training pairs, spelling aside."""
     rewards: tuple[str, ...] = Field(min_length=1)
     primary: str
     scoring: Scoring = Scoring()
     statistics: Statistics = Statistics()
     cost: Cost
-    quick: Overrides = {}
+    quick: Overrides = Field(default_factory=dict)
     """Dotted keys of the whole spec that ``--quick`` replaces."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Spec":
         if self.primary not in self.rewards:
-            raise ValueError(f"primary {self.primary!r} is not among the rewards")
+            raise ValueError(f"primary {shown(self.primary)} is not among the rewards")
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.rewards)) != len(self.rewards):
             raise ValueError("seeds and rewards must each be distinct")
         if clash := set(self.objectives) & set(self.controls):
-            raise ValueError(f"an objective and a control are both called {sorted(clash)[0]!r}")
+            raise ValueError(f"an objective and a control are both called {shown(min(clash))}")
         return self
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Let what is wrong with the experiment be told with the file that it was read from."""
+        try:
+            yield
+        except UserError as error:
+            raise _of_file(self._file, error) from error
 
 
 def shipped() -> dict[str, Path]:
@@ -238,7 +243,15 @@ def load_spec(
     raw = override(raw, changes or {})
     if seeds is not None:
         raw = override(raw, {"seeds": list(seeds)})
-    return parse_spec(raw, source)
+    spec = parse_spec(raw, source)
+    spec._file = None if source in shipped() else source
+    return spec
+
+
+def _of_file(path: str | None, error: UserError) -> UserError:
+    """An error that names a file, if there is one, and no more than once."""
+    known = path is None or str(error).startswith(path)
+    return error if known else UserError(f"{path}: {error}")
 
 
 def _read(source: str, folder: Path = Path(), children: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -247,41 +260,40 @@ def _read(source: str, folder: Path = Path(), children: tuple[Path, ...] = ()) -
     A path is relative to ``folder``, which for a spec that is extended is that of the other.
     """
     path = shipped().get(source, folder / source)
-    if not path.is_file():
+    if not there(path):
         near = difflib.get_close_matches(source, shipped(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(
-            f"no spec {source!r}: {hint}give the path of a YAML file, or one of "
+            f"no spec {shown(source)}: {hint}give the path of a YAML file, or one of "
             f"{', '.join(shipped())}"
         )
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if path.resolve() in children:
+        raise UserError(_OTHER.format(shown(source)))
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected keys such as name, train and prompts, got {raw!r}")
+        raise UserError(
+            f"{path}: expected keys such as name, train and prompts, got {type(raw).__name__}"
+        )
+    refuse_odd(raw, str(path))
     if (parent := raw.pop("extends", None)) is None:
         return raw
-    line = (*children, path.resolve())
-    found = shipped().get(parent, path.parent / parent) if isinstance(parent, str) else path
-    if found.resolve() in line:
-        raise UserError(f"{path}: 'extends' must name another spec, got {parent!r}")
     try:
+        line = (*children, path.resolve())
+        if not isinstance(parent, str) or len(line) > DEEPEST:
+            raise UserError(_OTHER.format(shown(parent)))
         return override(_read(parent, path.parent, line), raw)
     except UserError as error:
-        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        raise _of_file(str(path), error) from error
 
 
 def parse_spec(raw: Mapping[str, Any], where: str) -> Spec:
     """Check a spec that has been read.
 
     Raises:
-        UserError: With every fault in one line.
+        UserError: With the faults in one line.
     """
-    try:
-        return Spec.model_validate(dict(raw))
-    except ValidationError as error:
-        raise UserError(f"{where}: {explain(error)}") from error
+    refuse_odd(raw, where)
+    return check(Spec, raw, f"{where}: ")
 
 
 def override(values: Mapping[str, Any], changes: Overrides) -> dict[str, Any]:
@@ -304,7 +316,8 @@ def override(values: Mapping[str, Any], changes: Overrides) -> dict[str, Any]:
             inner = {}
         if not isinstance(inner, Mapping):
             raise UserError(
-                f"cannot set {key!r}: there is no section {head!r} to set it in, but {inner!r}"
+                f"cannot set {key_text(key)!r}: there is no section {key_text(head)!r} to set it "
+                f"in, but {shown(inner)}"
             )
         result[head] = override(inner, {rest: value})
     return result

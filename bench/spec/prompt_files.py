@@ -2,20 +2,51 @@
 
 import csv
 import glob
-import json
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from trainers.data.sources.shards import LocalShard, Shards
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_file, sha256_text
+from trainers.input.parquet import as_texts
+from trainers.input.text import as_text, read_json, read_jsonl, read_text, split_lines
 
 COLUMNS = ("prompt", "Prompt", "caption", "text")
 """Where prompts stand in a table; the first that is there is taken."""
-Row = dict[str, Any]
+SHOWN = 10
+"""Names of columns that a message shows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table."""
+
+    place: str
+    """What a message calls it: its file and line."""
+    values: dict[str, Any]
+
+    def text(self, columns: Sequence[str], what: str = "a prompt", empty: bool = False) -> str:
+        """The text in the first of some columns that the row has.
+
+        Args:
+            columns: Their names.
+            what: What a message calls it.
+            empty: Whether it may say nothing.
+
+        Raises:
+            UserError: If it has none of them, or what stands there is no text, or an empty one.
+        """
+        column = next((c for c in columns if c in self.values), None)
+        if column is None:
+            raise _lacks(self.place, columns, self.values)
+        found = as_text(self.values[column], self.place, what)
+        if not empty and not found.strip():
+            raise UserError(f"{self.place}: expected {what}, got an empty one: correct it")
+        return found
 
 
 def find_files(place: str) -> list[Path]:
@@ -37,130 +68,131 @@ def hash_files(paths: Sequence[Path]) -> str:
     return hashes[0] if len(hashes) == 1 else sha256_text(canonical_json(hashes))
 
 
-def has_ids(path: Path) -> bool:
-    """Whether a file is jsonl whose lines have ids of their own, by its first one."""
-    if path.suffix in READERS and path.suffix != ".jsonl":
-        return False
-    with path.open(encoding="utf-8") as stream:
-        first = stream.readline()
-    try:
-        return path.suffix != ".jsonl" or "id" in json.loads(first)
-    except (ValueError, TypeError):
-        return True  # And :func:`read_lines` says what is wrong.
-
-
-def read_lines(path: Path) -> list[tuple[str, str]]:
-    """Id and prompt of each line of a jsonl file.
+def read_prompts(paths: Sequence[Path]) -> tuple[tuple[tuple[str, str], ...], int]:
+    """Ids and prompts of files, and how many repeated prompts were left out.
 
     Raises:
-        UserError: If a line has no id or prompt, or one of them occurs twice.
+        UserError: As :func:`read_table`, if a row has no prompt, or one with an id is repeated.
     """
-    items: list[tuple[str, str]] = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            row = json.loads(line)
-            items.append((str(row["id"]), str(row["prompt"])))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+    rows = [row for path in paths for row in read_table(path, COLUMNS, otherwise=".jsonl")]
+    lines = READERS.get(paths[0].suffix.lower(), _jsonl) is _jsonl
+    if len(paths) == 1 and lines and rows and "id" in rows[0].values:
+        return _identified(rows), 0
+    first: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        first.setdefault(row.text(COLUMNS), number)
+    items = tuple((str(number), prompt) for prompt, number in first.items())
+    return items, len(rows) - len(items)
+
+
+def _identified(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+    """Ids and prompts of rows that all have them; none occurs twice."""
+    seen: dict[tuple[str, str], str] = {}
+    items = []
+    for row in rows:
+        if lacking := {"id", "prompt"} - row.values.keys():
             raise UserError(
-                f'{path}:{number}: expected {{"id": ..., "prompt": ...}}, got {line[:60]!r}'
-            ) from error
-    for what, values in (("id", [i for i, _ in items]), ("prompt", [p for _, p in items])):
-        repeated = {v for v in values if values.count(v) > 1}
-        if repeated:
-            # Equal prompts would share their noise, and be counted as two observations.
-            raise UserError(f"{path}: {what} {sorted(repeated)[0]!r} occurs more than once")
-    return items
+                f'{row.place}: expected {{"id": ..., "prompt": ...}}, got one without '
+                f"{', '.join(sorted(lacking))}"
+            )
+        number = row.values["id"]
+        name = str(number) if type(number) is int else row.text(("id",), "an id")
+        items.append((name, row.text(("prompt",))))
+        for what, value in zip(("id", "prompt"), items[-1], strict=True):
+            if (where := seen.setdefault((what, value), row.place)) != row.place:
+                # Equal prompts would share their noise, and be counted as two observations.
+                raise UserError(
+                    f"{row.place}: {what} {value[:60]!r} occurs more than once, first at {where}"
+                )
+    return tuple(items)
 
 
-def read_rows(paths: Sequence[Path]) -> list[str]:
-    """The prompts of tables, repeated ones included, one file after the other.
-
-    Raises:
-        UserError: If a file is of no known kind, damaged, or a row has no prompt.
-    """
-    return [prompt for path in paths for prompt in _prompts(path)]
-
-
-def _prompts(path: Path) -> list[str]:
-    found: list[str] = []
-    for number, row in enumerate(read_table(path, COLUMNS)):
-        prompt = row.get(column_of(path, row, COLUMNS))
-        if not isinstance(prompt, str):
-            raise UserError(f"{path} row {number}: expected a prompt, got {prompt!r}")
-        found.append(prompt)
-    return found
-
-
-def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
+def read_table(path: Path, columns: Sequence[str], otherwise: str = "") -> list[Row]:
     """The rows of a file of prompts, whatever it is read for.
 
     Args:
         path: A table by its suffix, one of ``READERS``.
         columns: What may be read of them; of parquet nothing else is.
+        otherwise: The suffix that others are taken for.
 
     Raises:
         UserError: If there is no such file, it is of no known kind, or damaged.
     """
-    read = READERS.get(path.suffix)
+    suffix = path.suffix.lower()
+    read = READERS.get(suffix) or READERS.get(otherwise)
     if read is None:
         raise UserError(f"{path}: expected a file of prompts that ends in {', '.join(READERS)}")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"no file of prompts {path}")
-    try:
-        return read(path, columns)
-    except (pa.ArrowInvalid, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a {path.suffix} file, got {error}") from error
+    return list(read(path, columns))
 
 
-def column_of(path: Path, row: Row, columns: Sequence[str]) -> str:
-    """The first of some columns that a row has.
-
-    Raises:
-        UserError: If it has none.
-    """
-    for column in columns:
-        if column in row:
-            return column
-    names = ", ".join(map(str, row)) or "none"
-    raise UserError(f"{path}: expected a column {' or '.join(columns)}, got {names}")
+def _lacks(place: object, columns: Sequence[str], names: Iterable[object]) -> UserError:
+    told = ", ".join(str(name)[:40] for name in islice(names, SHOWN)) or "none"
+    return UserError(f"{place}: expected a column {' or '.join(columns)}, got {told}")
 
 
-def _parquet(path: Path, columns: Sequence[str]) -> list[Row]:
-    names = pq.read_schema(path).names
-    wanted = [column for column in columns if column in names]
+def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    shards = Shards([LocalShard(path)], ())
+    wanted = [column for column in columns if column in shards.names]
     if not wanted:
-        column_of(path, dict.fromkeys(names), columns)
-    return list(pq.read_table(path, columns=wanted).to_pylist())
+        raise _lacks(path, columns, shards.names)
+    rows = shards.table(dict.fromkeys(wanted, as_texts)).to_pylist()
+    return (Row(shards.place(number), row) for number, row in enumerate(rows))
 
 
-def _separated(path: Path, columns: Sequence[str]) -> list[Row]:
+def _separated(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     # Between tabs a quotation mark is one: a prompt of PartiPrompts begins with it.
+    tabs = path.suffix.lower() == ".tsv"
     kind: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream, **(kind if path.suffix == ".tsv" else {"strict": True}))
-        column_of(path, dict.fromkeys(rows.fieldnames or ()), columns)
-        return list(rows)
+    lines = csv.reader(
+        io.StringIO(read_text(path), newline=""), **(kind if tabs else {"strict": True})
+    )
+    try:
+        header = next(lines, [])
+        if not set(header) & set(columns):
+            raise _lacks(path, columns, header)
+        for fields in lines:
+            place = f"{path}:{lines.line_num}"
+            if fields and len(fields) != len(header):
+                mend = (
+                    "a text with tabs in it has no place here"
+                    if tabs
+                    else ("put a text with commas in it into quotation marks")
+                )
+                raise UserError(
+                    f"{place}: expected {len(header)} fields as in the first line, got "
+                    f"{len(fields)}: add those that lack; {mend}"
+                )
+            if fields:
+                yield Row(place, dict(zip(header, fields, strict=True)))
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: expected a {path.suffix} file, got {error} on line {lines.line_num}"
+        ) from error
 
 
-def _json(path: Path, columns: Sequence[str]) -> list[Row]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
+def _json(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    rows = read_json(path)
     if not isinstance(rows, list):
         raise UserError(f"{path}: expected a list of prompts, got {type(rows).__name__}")
-    return [row if isinstance(row, dict) else {COLUMNS[0]: row} for row in rows]
+    for number, row in enumerate(rows):
+        yield Row(f"{path} row {number}", row if isinstance(row, dict) else {COLUMNS[0]: row})
 
 
-def _jsonl(path: Path, columns: Sequence[str]) -> list[Row]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    if wrong := next((row for row in rows if not isinstance(row, dict)), None):
-        raise UserError(f"{path}: expected an object on each line, got {wrong!r}")
-    return rows
+def _jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    for place, row in read_jsonl(path):
+        if not isinstance(row, dict):
+            raise UserError(f"{place}: expected an object, got a {type(row).__name__}")
+        yield Row(place, row)
 
 
-def _text(path: Path, columns: Sequence[str]) -> list[Row]:
-    return [{COLUMNS[0]: line} for line in path.read_text(encoding="utf-8").splitlines()]
+def _text(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    for number, line in enumerate(split_lines(read_text(path)), 1):
+        yield Row(f"{path}:{number}", {COLUMNS[0]: line})
 
 
-READERS: dict[str, Callable[[Path, Sequence[str]], list[Row]]] = {
+READERS: dict[str, Callable[[Path, Sequence[str]], Iterator[Row]]] = {
     ".parquet": _parquet,
     ".csv": _separated,
     ".tsv": _separated,

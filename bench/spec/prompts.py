@@ -10,18 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.assets import prompts_folder
-from bench.spec.prompt_files import (
-    READERS,
-    find_files,
-    has_ids,
-    hash_files,
-    read_lines,
-    read_rows,
-)
+from bench.spec.prompt_files import READERS, find_files, hash_files, read_prompts
 from trainers.errors import UserError
+from trainers.input.text import read_yaml
 
 Card = dict[str, Any]
 
@@ -50,7 +42,7 @@ def external() -> dict[str, Card]:
     """The cards of known sets that are not shipped, by name."""
     cards = sorted(prompts_folder().glob("*.yaml"))
     alone = (path for path in cards if not path.with_suffix(".jsonl").is_file())
-    return {path.stem: yaml.safe_load(path.read_text()) for path in alone}
+    return {path.stem: read_yaml(path) for path in alone}
 
 
 def load_prompts(source: str, limit: int | None = None, files: str | None = None) -> PromptSet:
@@ -77,7 +69,7 @@ def load_prompts(source: str, limit: int | None = None, files: str | None = None
             f"{where} is not the file its card describes (sha256 {digest[:12]}, card says "
             f"{str(card['sha256'])[:12]}): restore it, or give a changed set a name of its own"
         )
-    items, repeated = _read(paths)
+    items, repeated = read_prompts(paths)
     rows = len(items) + repeated
     if rows != card.get("rows", rows):
         raise UserError(
@@ -132,17 +124,7 @@ def _find(source: str, files: str | None) -> tuple[Card, list[Path]]:
     beside = paths[0].with_suffix(".yaml")
     if len(paths) > 1 or not beside.is_file():
         return {}, paths
-    card = yaml.safe_load(beside.read_text())
+    card = read_yaml(beside)
+    if not isinstance(card, dict) and card is not None:
+        raise UserError(f"{beside}: expected the keys of a card, got a {type(card).__name__}")
     return {"sha256": None, **card} if card else {}, paths  # It must say which file it is of.
-
-
-def _read(paths: list[Path]) -> tuple[tuple[tuple[str, str], ...], int]:
-    """Ids and prompts, and how many repeated ones were left out."""
-    if len(paths) == 1 and has_ids(paths[0]):
-        return tuple(read_lines(paths[0])), 0
-    rows = read_rows(paths)
-    first: dict[str, int] = {}
-    for number, prompt in enumerate(rows):
-        first.setdefault(prompt, number)
-    items = tuple((str(number), prompt) for prompt, number in first.items())
-    return items, len(rows) - len(items)

@@ -4,6 +4,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 
 from bench.spec.model import Cost
 from bench.stages.store import Status, Store
+from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text, write_text
 
 TRACEBACK = "traceback.txt"
@@ -29,6 +31,8 @@ class Stage(ABC):
     """Place of the kind in the pipeline: of stages that are ready, those of a lower one begin."""
     logged: ClassVar[bool] = True
     """Whether a plain log has a line for each stage; the others are only counted."""
+    resumes: ClassVar[bool] = False
+    """Whether it takes up, verified, what an interrupted attempt left in its folder."""
     label: str
     """What people are told; no part of the identity."""
 
@@ -47,7 +51,7 @@ class Stage(ABC):
 
     @abstractmethod
     def run(self, folder: Path, store: Store, report: Report) -> None:
-        """Fill ``folder``; what an interrupted attempt left there is taken up or written over."""
+        """Fill ``folder``, which is empty but for what is to be taken up."""
 
     @property
     def needs(self) -> tuple["Stage", ...]:
@@ -71,7 +75,7 @@ class Stage(ABC):
         for stage in self.needs:
             source = stage.done(store)
             # The source may have been cleared away to save space; if it is there it must match.
-            if source is not None and source.digest != status.inputs[stage.id]:
+            if source is not None and source.digest != status.inputs.get(stage.id):
                 return None
         return status
 
@@ -84,7 +88,8 @@ class Stage(ABC):
             try:
                 return self._make(folder, store, report)
             except Exception:
-                write_text(folder / TRACEBACK, traceback.format_exc())
+                with suppress(UserError):  # The disk may be full.
+                    write_text(folder / TRACEBACK, traceback.format_exc())
                 raise
 
     def _make(self, folder: Path, store: Store, report: Report) -> Status:
@@ -93,7 +98,7 @@ class Stage(ABC):
             source = stage.done(store)
             assert source is not None, f"{stage.label} must run before {self.label}"
             inputs[stage.id] = source.digest
-        store.claim(self.kind, self.id, inputs)
+        store.claim(self.kind, self.id, inputs, self.resumes)
         began = time.monotonic()
         self.run(folder, store, report)
         return store.record(self.kind, self.id, inputs, time.monotonic() - began)

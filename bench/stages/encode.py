@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from bench.spec.model import Cost, Encoding
 from bench.stages.base import Report, Stage
-from bench.stages.store import Store, as_json, locked
+from bench.stages.store import CACHE, Store, as_json, locked
 from trainers.backbones import BACKBONES, Backbone
 from trainers.data.encode import EncodedPairs, encode_pairs
 from trainers.data.encoder import Encoder
@@ -16,12 +16,11 @@ from trainers.data.pairs import Pairs
 from trainers.data.select import select
 from trainers.data.settings import DataSettings
 from trainers.data.sources import Source
+from trainers.errors import UserError
 from trainers.files import write_text
 
 INDEX = "pairs.parquet"
 DROPPED = "dropped.json"
-CACHE = "encodings"
-"""Folder of the store that holds encodings."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,21 @@ def open_pairs(pairs: StoredPairs, backbone: Backbone, settings: DataSettings) -
         live = LiveEncodings(index, pairs.source.open(), encoder)
         return Pairs(index, settings, live, backbone.micro_conditioned)
     cache = EncodingCache(pairs.cache, encoder)
-    if not cache.holds(index):
+
+    def remake() -> None:
         with locked(pairs.folder):
             _encode(pairs, backbone, lambda images: None)
         cache.refresh()
+        if not cache.holds(index):
+            raise UserError(
+                f"{pairs.folder / INDEX} names images that are no longer among the pairs: delete "
+                f"that folder (rm -r {pairs.folder}) and run the same command again"
+            )
         backbone.release()  # Its encoders are needed no more, and the run needs their memory.
-    return Pairs(index, settings, CachedEncodings(index, cache), backbone.micro_conditioned)
+
+    if not cache.holds(index):
+        remake()
+    return Pairs(index, settings, CachedEncodings(index, cache, remake), backbone.micro_conditioned)
 
 
 def _encode(pairs: StoredPairs, backbone: Backbone, report: Report) -> EncodedPairs:

@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 
 from bench.images.draw import draw, load_pipeline
 from bench.images.folder import (
+    Key,
     add_image,
     extend_index,
     image_name,
-    keep_intact,
+    look,
     write_index,
 )
 from bench.images.samplers import fitting
@@ -27,7 +28,8 @@ from bench.stages.store import Store
 from bench.stages.train import TrainStage
 from trainers.backbones import BACKBONES
 from trainers.backbones.base import ADAPTER_FILE
-from trainers.files import canonical_json, sha256_file, sha256_text
+from trainers.files import canonical_json, sha256_text, tell
+from trainers.sealed import SEALS, Seals
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def write_images(
 
     What the index lacks is made in batches over all of it, of which a finished one is not made
     again, and only then recorded: the same batches give the same bits, whether or not the run was
-    interrupted.
+    interrupted. Images that are not as they were written are told of and made again.
 
     Args:
         base: Folder of the base model.
@@ -152,23 +154,35 @@ def write_images(
     """
     indices = range(first_index, first_index + settings.images_per_prompt)
     keys = [(prompt, k) for prompt in prompts for k in indices]
-    hashes = keep_intact(folder, keys)
-    new = [key for key in keys if key not in hashes]
+    hashes, batches = look(folder, keys, settings.batch_size)
+    seals, wanted, pipeline = Seals(folder / SEALS), len(hashes), None
+    made = {key: seals.sha256(folder / image_name(*key)) for part in batches for key in part}
+    _tell_of_others(folder, made)
     if hashes:
-        report(len(hashes))
-    pipeline = None
-    for start in range(0, len(new), settings.batch_size):
-        part = new[start : start + settings.batch_size]
-        if not all((folder / image_name(*key)).exists() for key in part):
+        report(wanted)
+    for part in batches:
+        if any(made[key] is None for key in part):
             pipeline = pipeline or load_pipeline(
                 base, network, settings.sampler, backbone, settings.dtype, settings.device
             )
             images = draw(pipeline, [prompt for prompt, _ in part], part, settings)
             for key, image in zip(part, images, strict=True):
-                add_image(folder, key, image)
-        report(len(keys) - len(new) + start + len(part))
-    hashes |= {key: sha256_file(folder / image_name(*key)) for key in new}
-    return extend_index(folder, {key: hashes[key] for key in keys})
+                made[key] = add_image(seals, key, image)
+        wanted += len([key for key in part if key not in hashes])
+        report(min(wanted, len(keys)))
+    hashes |= {key: digest for key, digest in made.items() if digest is not None}
+    return extend_index(folder, {key: hashes[key] for key in keys}, batches)
+
+
+def _tell_of_others(folder: Path, made: Mapping[Key, str | None]) -> None:
+    """Say that images are in the way which are not what was drawn there."""
+    others = [key for key, digest in made.items() if digest is None]
+    names = [name for name in (image_name(*key) for key in others) if (folder / name).exists()]
+    if names:
+        tell(
+            f"{folder}: {len(names)} images are not what was written there (their sha256 differ), "
+            f"the first of them {names[0]}: they are made again"
+        )
 
 
 def _link(source: Path, target: Path) -> None:

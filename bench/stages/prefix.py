@@ -1,55 +1,54 @@
 """Runs of more steps go on where shorter ones ended that are their beginnings.
 
-``<pool>/<first 16 hex digits of the prefix>/<steps>`` holds the checkpoint and the log as the run
-of so many steps ended, and ``kept.json``, their sha256, which is written last.
+``<pool>/<first 16 hex digits of the prefix>/<steps>`` holds the log and the checkpoint, sealed, as
+the run of so many steps ended. The checkpoint comes last and knows its log: a log alone is nothing.
 """
 
-import json
 import shutil
 from pathlib import Path
 
+from trainers.checkpoint import read_state
 from trainers.config import TrainConfig
-from trainers.errors import UserError
-from trainers.files import as_json, sha256_file, write_atomically, write_text
+from trainers.files import tell, write_atomically
+from trainers.metrics import log_sha256
 from trainers.record import CHECKPOINT, METRICS, RECORD
-
-KEPT = "kept.json"
-FILES = (METRICS, CHECKPOINT)
-"""In the order in which a folder takes them: a log alone is begun again."""
+from trainers.sealed import copy, drop, move, take
 
 
 def keep_end(pool: Path, config: TrainConfig, folder: Path) -> None:
     """Move the last checkpoint of a finished run out of its folder, with a copy of its log."""
     end = _prefix(pool, config) / str(config.steps)
-    (end / KEPT).unlink(missing_ok=True)
-    end.mkdir(parents=True, exist_ok=True)
+    drop(end / CHECKPOINT)
     _copy(folder / METRICS, end / METRICS)
-    (folder / CHECKPOINT).replace(end / CHECKPOINT)
-    write_text(end / KEPT, as_json({name: sha256_file(end / name) for name in FILES}))
+    move(folder / CHECKPOINT, end / CHECKPOINT)
 
 
 def take_up(pool: Path, config: TrainConfig, folder: Path) -> None:
     """Let a run that has not begun go on from the longest of its beginnings that is kept.
 
-    Raises:
-        UserError: If that was changed since; the message says the mend.
+    One that was changed since is told of and cleared away.
     """
     if (folder / CHECKPOINT).exists() or (folder / RECORD).exists():
         return
-    ends = {int(path.parent.name): path.parent for path in _prefix(pool, config).glob(f"*/{KEPT}")}
-    shorter = [steps for steps in ends if steps < config.steps]
-    if not shorter:
-        return
-    end = ends[max(shorter)]
-    kept = json.loads((end / KEPT).read_text())
-    for name in FILES:
-        if not (end / name).is_file() or sha256_file(end / name) != kept[name]:
-            raise UserError(
-                f"{end / name} was changed or lost: delete that folder (rm -r {end}) and run the "
-                "same command again"
-            )
-    for name in FILES:
-        _copy(end / name, folder / name)
+    found = [path.parent for path in _prefix(pool, config).glob(f"*/{CHECKPOINT}")]
+    ends = {int(end.name): end for end in found if end.name.isdecimal()}
+    for steps in sorted(ends, reverse=True):
+        if steps < config.steps and _whole(ends[steps]):
+            _copy(ends[steps] / METRICS, folder / METRICS)
+            copy(ends[steps] / CHECKPOINT, folder / CHECKPOINT)
+            return
+
+
+def _whole(end: Path) -> bool:
+    path, log = end / CHECKPOINT, end / METRICS
+    if not take(path):
+        return False
+    state = read_state(path)
+    if log_sha256(log, state["step"]) == state["log"]:
+        return True
+    tell(f"{log} is not what was written there (its sha256 differs): the steps are made again")
+    drop(path)
+    return False
 
 
 def _prefix(pool: Path, config: TrainConfig) -> Path:

@@ -16,6 +16,7 @@ from bench.rewards.engine import (
     available_memory,
     make_reward,
     score_items,
+    take_scores,
     write_scores,
 )
 from bench.rewards.kit.shared import Shared
@@ -24,7 +25,11 @@ from bench.stages.base import Report, Stage
 from bench.stages.generate import GenerateStage
 from bench.stages.store import Store
 from trainers.errors import UserError
-from trainers.files import sha256_text
+from trainers.files import as_json, sha256_text, write_text
+from trainers.input.text import read_json
+
+UNSCORED = "unscored.json"
+"""Which images have no score, and why; only where there are some."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def score_images(
         report: Told the number of images that are done.
 
     Raises:
-        UserError: If the reward has another signature by now, or an image cannot be read.
+        UserError: If the reward has another signature by now, or no image can be scored.
         Exception: Whatever the reward raises.
     """
     shared = _worker_shared()
@@ -113,7 +118,18 @@ def score_images(
             f"and is now {reward.signature}; run the same command again"
         )
     items = read_items(images)
+    take_scores(pool)
     scored = score_items(items, {name: reward}, pool, None, lambda _, count: report(count))
     write_scores(folder / SCORES, items, scored)
-    for error in (*scored.failed.values(), *scored.unread.values()):
+    for error in scored.failed.values():
         raise error
+    if missing := scored.missing():
+        if not scored.has_scored(name):
+            raise UserError(f"no image can be scored, the first because of {missing[0]}")
+        write_text(folder / UNSCORED, as_json(missing))
+
+
+def unscored(stage: ScoreStage, store: Store) -> list[str]:
+    """A line for each image that a stage which is done could not score."""
+    path = stage.output(store) / UNSCORED
+    return [f"{stage.label}: {line}" for line in read_json(path)] if path.is_file() else []

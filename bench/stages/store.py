@@ -14,7 +14,6 @@ Pieces of artefacts that others are made of, too, lie in <root>/pool, by what de
 import contextlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,13 +21,26 @@ from pathlib import Path
 from typing import Any
 
 from trainers import files
+from trainers.data.cache import is_whole
 from trainers.errors import UserError
-from trainers.files import canonical_json, sha256_file, sha256_text, tree_hashes, write_text
+from trainers.files import (
+    canonical_json,
+    clear,
+    sha256_file,
+    sha256_text,
+    tree_hashes,
+    write_text,
+)
+from trainers.input.paths import is_regular
+from trainers.input.text import read_json
+from trainers.sealed import SEALS, Seals, open_record, seal_record
 
 STATUS = "status.json"
 LOCK = ".lock"
 INPUTS = ".inputs"
 """Digests of what the files in a folder were, or are being, made from; see :meth:`Store.claim`."""
+CACHE = "encodings"
+"""Folder of the store that holds encodings."""
 VERIFIED = ".verified.json"
 """What is remembered of the files in a folder; see :class:`_Memory`."""
 
@@ -97,34 +109,51 @@ class Store:
             _check(folder, _read(folder))
         return len(folders)
 
+    def verify_pools(self) -> int:
+        """Hash what stages keep for each other, and encodings; returns how many files they are.
+
+        Raises:
+            UserError: If one is not as it was written; the message says the mend.
+        """
+        pieces = 0
+        for path in sorted(path for path in self.pool("").rglob("*") if path.name[0] != "."):
+            for seals in (Seals.beside(path), Seals(path.with_name(SEALS))):
+                if is_regular(path) and seals.names(path.name):
+                    pieces += 1
+                    if seals.sha256(path) is None:
+                        raise _spoilt(path)
+        for path in sorted((self.root / CACHE).rglob("*.safetensors")):
+            pieces += 1
+            if not is_whole(path):
+                raise _spoilt(path)
+        return pieces
+
     def forget(self, identity: str) -> None:
         """Look at an artefact anew when it is asked for next: it is being made again."""
         self._verified.pop(identity, None)
 
-    def claim(self, kind: str, identity: str, inputs: dict[str, str]) -> None:
+    def claim(self, kind: str, identity: str, inputs: dict[str, str], resume: bool = False) -> None:
         """Make an artefact's folder ready for a run on ``inputs``; hold its lock.
 
-        What an interrupted run on the same inputs left stays, to be taken up; what was made from
-        others is cleared away.
+        What an interrupted run on the same inputs left stays if that is to be taken up; what is
+        there otherwise is cleared away.
         """
         self.forget(identity)
         folder = self.folder(kind, identity)
         mark, text = folder / INPUTS, canonical_json(inputs)
-        if mark.is_file() and mark.read_text() == text:
+        if resume and is_regular(mark) and mark.read_bytes() == text.encode():
             return
-        (folder / STATUS).unlink(missing_ok=True)
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
+        for path in sorted(folder.iterdir(), key=lambda path: path.name != STATUS):
+            if path.name != LOCK:
+                clear(path)
         write_text(mark, text)
 
     def record(self, kind: str, identity: str, inputs: dict[str, str], seconds: float) -> Status:
         """Hash what lies in an artefact's folder and declare it done."""
         folder = self.folder(kind, identity)
         status = Status(identity, inputs, _outputs(folder), round(seconds, 3))
-        write_text(folder / STATUS, json.dumps(vars(status), indent=1, sort_keys=True) + "\n")
+        said = seal_record(vars(status))
+        write_text(folder / STATUS, json.dumps(said, indent=1, sort_keys=True) + "\n")
         return status
 
     def lock(self, kind: str, identity: str) -> contextlib.AbstractContextManager[Path]:
@@ -145,8 +174,14 @@ def locked(folder: Path) -> Iterator[Path]:
 
 def _read(folder: Path) -> Status:
     try:
-        return Status(**json.loads((folder / STATUS).read_text()))
-    except (ValueError, TypeError) as error:
+        said = read_json(folder / STATUS)
+        if "sha256" in said:  # It was not recorded always.
+            said = open_record(said) or {}
+        status = Status(**said)
+        if not isinstance(status.inputs, dict) or not isinstance(status.outputs, dict):
+            raise TypeError
+        return status
+    except (UserError, TypeError) as error:
         raise _damaged(folder, f"{folder / STATUS} cannot be read") from error
 
 
@@ -172,6 +207,13 @@ def _damaged(folder: Path, fault: str) -> UserError:
     )
 
 
+def _spoilt(path: Path) -> UserError:
+    return UserError(
+        f"the store is damaged: {path} is not what was written there; delete it (rm {path}): it is "
+        "made again where it is needed"
+    )
+
+
 class _Memory:
     """Hashes of the files of an artefact as they were read last, for those that have not changed.
 
@@ -183,8 +225,8 @@ class _Memory:
         """Nothing is known where the memory is missing or damaged: it can be made again."""
         self._folder = folder
         self._known: dict[str, str] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            self._known = dict(json.loads((folder / VERIFIED).read_text()))
+        with contextlib.suppress(UserError, ValueError, TypeError):
+            self._known = dict(read_json(folder / VERIFIED))
         self._seen: dict[str, str] = {}
         self._began: int | None = None
 
@@ -204,16 +246,19 @@ class _Memory:
 
     def save(self) -> None:
         """Remember what was seen, if that is news and the folder can be written to."""
-        if self._seen != self._known and os.access(self._folder, os.W_OK):
+        if self._seen == self._known or not os.access(self._folder, os.W_OK):
+            return
+        with contextlib.suppress(UserError):  # A full disk, say: it is only a memory.
             write_text(self._folder / VERIFIED, json.dumps(self._seen, indent=1) + "\n")
 
 
 def _clock(folder: Path) -> int:
     """Now in ns, as its file system would date a change in a folder; 0 if it takes none."""
-    if not os.access(folder, os.W_OK):
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            return os.fstat(stream.fileno()).st_mtime_ns
+    except OSError:
         return 0
-    with tempfile.TemporaryFile(dir=folder) as stream:
-        return os.fstat(stream.fileno()).st_mtime_ns
 
 
 def as_json(value: Any) -> str:

@@ -16,6 +16,7 @@ from trainers.core import OnStep, Trainer
 from trainers.machine.processes import joined, launched
 from trainers.machine.spawn import send, spawn
 from trainers.record import CHECKPOINT, is_finished
+from trainers.sealed import drop
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class TrainStage(Stage):
 
     kind: ClassVar[str] = "train"
     order: ClassVar[int] = 1
+    resumes: ClassVar[bool] = True
     config: TrainConfig
     base: Path
     encode: EncodeStage
@@ -56,7 +58,7 @@ class TrainStage(Stage):
         pool = store.pool(self.kind) / encoded.digest[:16]  # Made anew, it may round otherwise.
         take_up(pool, self.config, folder)
         train(self.config, self.base, pairs, self.training, folder, lambda step, _: report(step))
-        if (folder / CHECKPOINT).exists():
+        if self.training.keep_checkpoint and (folder / CHECKPOINT).exists():
             keep_end(pool, self.config, folder)
 
 
@@ -85,6 +87,8 @@ def train(
         UserError: If a process died, a setting does not fit, or the folder holds another run.
     """
     if is_finished(folder, config):
+        if not training.keep_checkpoint:
+            drop(folder / CHECKPOINT)
         return
     if training.processes > 1 and launched() == 1:
         spawn(

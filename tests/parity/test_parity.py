@@ -22,9 +22,10 @@ from bench.rewards import REWARDS
 from bench.rewards.base import Reward
 from bench.rewards.imagereward import ImageReward
 from bench.rewards.kit.blip import STD
-from bench.rewards.kit.pixels import RESIZE_FIRST, to_rgb, upright
+from bench.rewards.kit.pixels import RESIZE_FIRST
 from bench.rewards.kit.shared import Shared
 from bench.rewards.kit.text import encode
+from trainers.input.image import to_rgb, upright
 
 RECORDED: dict[str, Any] = json.loads(GOLDEN.read_text())
 TOWERS = tuple(name for name in NAMES if "text" in RECORDED["rewards"][name])

@@ -1,11 +1,16 @@
 """Whole-or-absent files, the one JSON text of a value, hashes, and exact checkpoints."""
 
+import errno
 import hashlib
 import math
+import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +18,12 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from trainers import checkpoint
+from trainers import checkpoint, files
+from trainers.errors import UserError
 from trainers.files import (
     canonical_json,
+    clear_parts,
+    locked,
     sha256_file,
     sha256_text,
     tree_hashes,
@@ -230,3 +238,79 @@ def test_a_failed_checkpoint_leaves_the_last_one(
     with pytest.raises(OSError, match="no space"):
         run.save(tmp_path / "c")
     assert (tmp_path / "c").read_bytes() == before
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from trainers.files import locked
+with locked(Path(sys.argv[1])):
+    print("inside", flush=True)
+    time.sleep(120)
+"""
+
+
+def test_who_holds_a_lock_is_told_and_a_dead_holder_holds_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    lock = tmp_path / ".lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lock)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "inside\n"
+        threading.Timer(0.5, holder.kill).start()
+        with locked(lock):
+            pass
+    told = capfd.readouterr().err
+    assert re.fullmatch(
+        rf"waiting for {lock}, which is held by process {holder.pid} on \S+ since \S+, and free as "
+        r"soon as that ends\n",
+        told,
+    )
+    with locked(lock):  # Nobody to wait for.
+        pass
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_lock_that_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / ".lock")
+    with (
+        pytest.raises(UserError, match=r"\.lock: expected a file, got a"),
+        locked(tmp_path / ".lock"),
+    ):
+        pass
+
+
+def full(part: Path) -> None:
+    raise OSError(errno.ENOSPC, "")
+
+
+def full_in_rust(part: Path) -> None:
+    raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("write", [full, full_in_rust])
+def test_a_full_disk_is_told_with_its_mend(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    with pytest.raises(UserError) as caught:
+        write_atomically(tmp_path / "a", write)
+    assert str(caught.value) == (
+        f"{tmp_path}/a cannot be written (no space left on device): free space there, and run the "
+        "same command again"
+    )
+
+
+@pytest.mark.parametrize("path", ["file/a", "folder"])
+def test_what_is_in_the_way_is_told(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=r"cannot be written \(.*\): .* and run the same command"):
+        write_text(tmp_path / path, "text")
+
+
+def test_parts_of_the_dead_are_cleared_and_of_the_living_are_not(tmp_path: Path) -> None:
+    (tmp_path / ".a.x.part").write_text("left")
+    write_atomically(tmp_path / "b", lambda part: (clear_parts(tmp_path), part.write_text("b")))
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert (tmp_path / "b").read_text() == "b"

@@ -1,6 +1,8 @@
 """A run that was interrupted anywhere and started again leaves the same bytes."""
 
 import json
+import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -222,13 +225,103 @@ def test_a_run_of_other_length_goes_on_only_where_it_is_the_same_so_far(
             trainer(5).run(cut)
 
 
-def test_a_log_that_lost_steps_is_refused(start: Start, tmp_path: Path) -> None:
-    """Steps before the checkpoint cannot be made again: better no log than one with a hole."""
+def flip(path: Path) -> None:
+    """One bit, in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    (path / "deep").mkdir(parents=True)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+SEAL = f".{CHECKPOINT}.sha256"
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty, lose, folder, pipe])
+@pytest.mark.parametrize("name", [CHECKPOINT, METRICS, SEAL])
+def test_what_was_damaged_is_made_again_and_told(
+    start: Start,
+    whole: dict[str, dict[str, bytes]],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    damage: Callable[[Path], None],
+) -> None:
+    with pytest.raises(Interrupted):
+        start("gated").run(tmp_path, on_step=stop_at(5), checkpoint_every=4)
+    log = (tmp_path / METRICS).read_bytes()
+    (tmp_path / METRICS).write_bytes(b"".join(log.splitlines(keepends=True)[:4]))
+    capfd.readouterr()
+    damage(tmp_path / name)
+    made: list[int] = []
+    start("gated").run(tmp_path, on_step=lambda step, _: made.append(step))
+    told = capfd.readouterr().err
+    assert files(tmp_path) == whole["gated"]
+    if made[0] == 5:  # Nothing that counts was lost.
+        assert (name, damage, told) == (SEAL, cut, "")
+        return
+    if (name, damage) != (CHECKPOINT, lose):
+        assert told.count("\n") == 1 and "again" in told
+        assert str(tmp_path / (METRICS if name == METRICS else CHECKPOINT)) in told
+
+
+def test_a_checkpoint_with_a_nan_is_not_taken_up(
+    start: Start, whole: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    """A valid file that holds other numbers."""
     with pytest.raises(Interrupted):
         start("frozen").run(tmp_path, on_step=stop_at(5), checkpoint_every=4)
-    (tmp_path / METRICS).write_text("")
-    with pytest.raises(ValueError, match="holds 0 steps, but the checkpoint is at 4"):
-        start("frozen").run(tmp_path)
+    path = tmp_path / CHECKPOINT
+    with safe_open(path, framework="pt") as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        metadata = stream.metadata()
+    tensors[next(iter(tensors))].flatten()[0] = math.nan
+    save_file(tensors, path, metadata)
+    start("frozen").run(tmp_path)
+    assert files(tmp_path) == whole["frozen"]
+
+
+def test_an_older_checkpoint_of_the_run_is_as_good(
+    start: Start, whole: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        start("frozen").run(tmp_path, on_step=stop_at(3), checkpoint_every=2)
+    older = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(Interrupted):
+        start("frozen").run(tmp_path, on_step=stop_at(5), checkpoint_every=2)
+    (tmp_path / CHECKPOINT).write_bytes(older)
+    made: list[int] = []
+    start("frozen").run(tmp_path, on_step=lambda step, _: made.append(step))
+    assert made == [3, 4, 5, 6]
+    assert files(tmp_path) == whole["frozen"]
+
+
+def test_what_a_killed_writer_left_is_cleared_away(
+    start: Start, whole: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    (tmp_path / f".{CHECKPOINT}.abc.part").write_bytes(b"half")
+    start("frozen").run(tmp_path)
+    assert files(tmp_path) == whole["frozen"]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from trainers.data.sources import BadPair, Rows
+from trainers.input.image import BadImage
 
 T = TypeVar("T")
 
@@ -31,8 +32,8 @@ def work_ahead(
             return row, found
         try:
             return row, found.result()
-        except BadPair as error:
-            return row, error
+        except BadImage as error:
+            return row, BadPair(str(error))
 
     with ThreadPoolExecutor(threads) as pool:
         for row in wanted:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from trainers.backbones import Backbone
-from trainers.data.preprocess import Geometry, Pixels, draw_augmentation, geometry, image_size
+from trainers.data.preprocess import Geometry, Pixels, draw_augmentation, geometry
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
 from trainers.files import canonical_json
+from trainers.input.image import image_size
 from trainers.input.tensors import not_finite
 from trainers.machine.execution import set_matmul
 from trainers.machine.precision import torch_dtype
@@ -64,7 +65,7 @@ class Encoder:
         """How image ``side`` (0 or 1) of a row is preprocessed; only its header is read.
 
         Raises:
-            BadPair: If it is no image.
+            BadImage: If it is no image.
         """
         augmentation = draw_augmentation(self.settings, row, side)
         return geometry(image_size(data), self.settings, augmentation)

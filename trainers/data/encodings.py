@@ -1,17 +1,20 @@
 """Encodings of images and prompts: read from a cache, or made whenever they are asked for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from trainers.backbones import Condition, Moments
-from trainers.data.cache import TensorCache, as_keys
+from trainers.data.cache import Bytes, Lost, TensorCache, as_keys
 from trainers.data.encoder import Encoder
 from trainers.data.index import Index
 from trainers.data.preprocess import Pixels, preprocess
 from trainers.data.sources import BadPair, Rows
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text
+from trainers.input.image import BadImage
 
 
 class Encodings(ABC):
@@ -26,13 +29,17 @@ class Encodings(ABC):
         """The condition of each prompt, ``[n, ...]``."""
 
 
+FORMAT = 2
+"""Of the files of a cache; those of another lie in other folders."""
+
+
 class EncodingCache:
     """Where encodings that go together lie: those of one encoder, size and precision."""
 
     def __init__(self, root: Path, encoder: Encoder) -> None:
         """Look below ``root``, which may hold the encodings of other encoders, too."""
         settings = encoder.settings
-        kind = [encoder.identity, settings.resolution, settings.precision]
+        kind = [FORMAT, encoder.identity, settings.resolution, settings.precision]
         folder = root / sha256_text(canonical_json(kind))[:16]
         self.encoder = encoder
         self.images = TensorCache(folder / "images")
@@ -51,21 +58,34 @@ class EncodingCache:
 
 
 class CachedEncodings(Encodings):
-    """Read from a cache; neither the source nor the encoders are touched."""
+    """Read from a cache; neither the source nor the encoders are touched, unless one is lost."""
 
-    def __init__(self, index: Index, cache: EncodingCache) -> None:
+    def __init__(
+        self, index: Index, cache: EncodingCache, remake: Callable[[], None] | None = None
+    ) -> None:
+        """``remake`` makes what the cache has lost; without it, that is told."""
         self.index = index
         self.cache = cache
+        self._remake = remake
 
     def images(self, pairs: Sequence[int], sides: Sequence[int]) -> Moments:
         """See the base class."""
-        found = self.cache.images.get(self.index.keys[list(pairs), list(sides)])
+        found = self._get(self.cache.images, self.index.keys[list(pairs), list(sides)])
         return Moments(found["mean"], found["std"])
 
     def prompts(self, prompts: Sequence[str]) -> Condition:
         """See the base class."""
         keys = [self.cache.encoder.prompt_key(prompt) for prompt in prompts]
-        return self.cache.prompts.get(as_keys(keys))
+        return self._get(self.cache.prompts, as_keys(keys))
+
+    def _get(self, tensors: TensorCache, keys: Bytes) -> dict[str, Tensor]:
+        while True:
+            try:
+                return tensors.get(keys)
+            except Lost:
+                if self._remake is None:
+                    raise
+                self._remake()
 
 
 class LiveEncodings(Encodings):
@@ -98,7 +118,7 @@ class LiveEncodings(Encodings):
             if self.encoder.image_key(data, geometry) != self.index.keys[pair, side].tobytes():
                 raise BadPair("it is another one now")
             return preprocess(data, geometry, self.encoder.settings)
-        except BadPair as error:
+        except (BadPair, BadImage) as error:
             raise UserError(
                 f"{self.rows.place(row)}: image {side} was changed since the run began ({error}): "
                 "run the same command again"

@@ -1,8 +1,5 @@
 """From the bytes of an image to pixels: upright, RGB, resized, cropped, flipped."""
 
-import io
-import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from trainers.data.settings import DataSettings
-from trainers.data.sources import BadPair
+from trainers.input.image import PIXELS, BadImage, open_rgb
 from trainers.seeds import derive
 
 Pixels = NDArray[np.uint8]
@@ -72,12 +69,20 @@ def geometry(size: tuple[int, int], settings: DataSettings, augmentation: Augmen
 
     The shorter side is brought to the resolution, the longer in proportion (cut to whole pixels);
     the crop is a square of it.
+
+    Raises:
+        BadImage: If it is so narrow that too many pixels would come of that.
     """
     side = settings.resolution
     if side is None:
         return Geometry(size, size, 0, 0, size, augmentation.flip)
     shorter = min(size)
     height, width = (side * length // shorter for length in size)
+    if height * width > PIXELS:
+        raise BadImage(
+            f"expected an image of at most {PIXELS} pixels when its shorter side is {side}, got "
+            f"one of {size[1]} x {size[0]} pixels (width x height)"
+        )
     if settings.crop == "centre":
         top, left = round((height - side) / 2), round((width - side) / 2)
     else:
@@ -86,50 +91,22 @@ def geometry(size: tuple[int, int], settings: DataSettings, augmentation: Augmen
     return Geometry(size, (height, width), top, left, (side, side), augmentation.flip)
 
 
-def image_size(data: bytes) -> tuple[int, int]:
-    """Height and width of an encoded image as it is to be seen; only its header is read.
-
-    Raises:
-        BadPair: If it is no image.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            sideways = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
-            return image.size if sideways else (image.height, image.width)
-    except ERRORS as error:
-        raise BadPair(f"no image: {_line(error)}") from error
-
-
 def preprocess(data: bytes, how: Geometry, settings: DataSettings) -> Pixels:
     """Decode an image, resize, crop and flip it: ``uint8[height, width, 3]``.
 
     Raises:
-        BadPair: If it is damaged.
+        BadImage: If it is damaged, or not of the size that ``how`` is for.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except ERRORS as error:
-        raise BadPair(f"damaged image: {_line(error)}") from error
+    image = open_rgb(data)
+    if (image.height, image.width) != how.size:
+        raise BadImage(
+            f"expected an image of {how.size[1]} x {how.size[0]} pixels as its header says, got "
+            f"{image.width} x {image.height}"
+        )
     height, width = how.resized
-    if (image.height, image.width) != (height, width):
+    if how.size != how.resized:
         image = image.resize((width, height), FILTERS[settings.resize])
     if how.target != how.resized:
         bottom, right = how.top + how.target[0], how.left + how.target[1]
         image = image.crop((how.left, how.top, right, bottom))
     return np.asarray(ImageOps.mirror(image) if how.flip else image)
-
-
-ORIENTATION = 0x0112
-"""EXIF tag of the orientation."""
-SIDEWAYS = (5, 6, 7, 8)
-"""Orientations that exchange height and width."""
-ERRORS = (
-    OSError, EOFError, ValueError, SyntaxError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-"""What Pillow raises for bytes that are no whole image."""
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()).split(" <_io")[0]

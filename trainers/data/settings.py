@@ -2,23 +2,23 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from trainers.input.checked import Checked
 from trainers.machine.precision import Precision
+from trainers.seeds import Seed
 
 LATER = ("swap_labels", "micro")
 """Fields that change neither which pairs are used nor what is encoded of them."""
 
 
-class DataSettings(BaseModel):
+class DataSettings(Checked):
     """What is made of the rows of a source.
 
     The draws of crops and flips belong to a pair and to ``seed``: they are the same in every epoch
     and for every training seed. So an image has one encoding, and a run that reads encodings from a
     cache is the run that makes them in its loop.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     ties: Literal["drop", "soft"] = "drop"
     """Leave ties out, or keep them with a preference of one half for either image."""
@@ -32,7 +32,7 @@ class DataSettings(BaseModel):
     subset: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None = None
     """Of what is left, keep so many pairs, or this share. A smaller subset is part of a larger."""
 
-    resolution: int | None = Field(None, ge=8, multiple_of=8)
+    resolution: int | None = Field(None, ge=8, le=8192, multiple_of=8)
     """Height and width that images are brought to, in pixels; None leaves every image as it is,
     and all must be of one size."""
     resize: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
@@ -49,7 +49,7 @@ class DataSettings(BaseModel):
     precision: Precision = "float32"
     """What text encoders compute in, and what all encodings are rounded to, whether they are stored
     or made in the loop. The autoencoder computes in float32."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the subset, the choice among the pairs of a prompt, the crops and the flips."""
 
     @model_validator(mode="after")

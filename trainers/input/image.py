@@ -18,8 +18,9 @@ PIXELS = 2 * (1024**3 // 12)
 """Most pixels of an image, that of Pillow's own bound: it takes 0.5 GB as RGB."""
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
-EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr",
-              "LAB", "HSV")  # fmt: skip
+EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB")
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+"""Tags of TIFF, and the value of the second where the highest grey is black."""
 
 
 class BadImage(UserError):
@@ -29,8 +30,9 @@ class BadImage(UserError):
 def open_image(data: bytes) -> Image.Image:
     """An encoded image, decoded and upright, with 8 bits a channel.
 
-    Grey of 16 bits is scaled, 65535 to 255, and rounded; Pillow takes the higher byte of colours of
-    16 bits. Palettes and alpha are left as they are. Of several frames it is the first one.
+    Grey of 16 bits (12 in a TIFF) is scaled, its highest value to 255, and rounded; Pillow takes
+    the higher byte of colours of 16 bits. Palettes and alpha are left as they are. Of several
+    frames it is the first one.
 
     Raises:
         BadImage: If it is damaged, of another format than ``FORMATS``, too large, or its values
@@ -38,31 +40,65 @@ def open_image(data: bytes) -> Image.Image:
     """
     with _decoded(data) as image:
         image.load()
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-        found = image if orientation in (None, 1) else ImageOps.exif_transpose(image)
-        return _eight_bits(found)
+        return upright(image)
 
 
-def open_rgb(data: bytes) -> Image.Image:
-    """As :func:`open_image`, in RGB: alpha dropped without blending, grey and palettes converted.
+def upright(image: Image.Image) -> Image.Image:
+    """What :func:`open_image` makes of an image that Pillow has opened.
 
     Raises:
-        BadImage: As :func:`open_image`.
+        BadImage: If its values have no known range: 32 bits, or floats.
     """
-    image = open_image(data)
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    found = image if orientation in (None, 1) else ImageOps.exif_transpose(image)
+    if image.mode in EIGHT_BITS:
+        return found
+    # An older Pillow reads PNG's 16 bits into 32.
+    if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")):
+        raise BadImage(
+            f"expected an image with 8 or 16 bits a channel, got mode {image.mode!r}, whose range "
+            "is not known: scale it to 8 bits and save it again"
+        )
+    tags = getattr(image, "tag_v2", {})
+    highest = 2 ** int(tags.get(BITS_PER_SAMPLE, (16,))[0]) - 1
+    wide = np.asarray(found).astype(np.uint32)
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow minds it where there are 8 bits only.
+        wide = highest - wide
+    return Image.fromarray(((wide * 255 + highest // 2) // highest).astype(np.uint8), "L")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """As :func:`upright`, in RGB: alpha dropped without blending, grey and palettes converted.
+
+    Raises:
+        BadImage: As :func:`upright`, or if Pillow knows no way from its mode to RGB.
+    """
     try:
-        return image.convert("RGB")
+        return upright(image).convert("RGB")
     except (OSError, ValueError) as error:
         raise BadImage(f"expected an image, got {_line(error)}") from error
 
 
+def open_rgb(data: bytes) -> Image.Image:
+    """An encoded image, decoded as by :func:`open_image`, and :func:`to_rgb`.
+
+    Raises:
+        BadImage: As :func:`open_image`.
+    """
+    with _decoded(data) as image:
+        image.load()
+        return to_rgb(image)
+
+
 def image_size(data: bytes) -> tuple[int, int]:
-    """Height and width of an encoded image as it is to be seen; only its header is read.
+    """Height and width of an encoded image as it is to be seen; of most, only the header is read.
 
     Raises:
         BadImage: If it is no image, or too large.
     """
     with _decoded(data) as image:
+        if image.format == "TIFF":  # Its size is that before or after, by Pillow's version.
+            image.load()
         sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
         return image.size if sideways else (image.height, image.width)
 
@@ -86,19 +122,6 @@ def _decoded(data: bytes) -> Iterator[Image.Image]:
         raise BadImage(f"expected an image of {', '.join(FORMATS)}, got other bytes") from error
     except Exception as error:  # A decoder of foreign bytes may raise anything.
         raise BadImage(f"expected an image, got {_line(error)}") from error
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode in EIGHT_BITS:
-        return image
-    # An older Pillow reads PNG's 16 bits into 32.
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8), "L")
-    raise BadImage(
-        f"expected an image with 8 or 16 bits a channel, got mode {image.mode!r}, whose range is "
-        "not known: scale it to 8 bits and save it again"
-    )
 
 
 def _line(error: Exception) -> str:

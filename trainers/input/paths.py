@@ -31,6 +31,14 @@ def regular(path: Path) -> Path:
     return path
 
 
+def there(path: Path) -> bool:
+    """Whether anything is found under a path, whatever it is; False if it can be none."""
+    try:
+        return path.exists()
+    except OSError:  # It is too long, for one.
+        return False
+
+
 def is_regular(path: Path) -> bool:
     """Whether :func:`regular` gives the path."""
     try:

@@ -15,6 +15,7 @@ from bench.world import oracle
 from bench.world.annotators import label
 from bench.world.scenes import parse, scenes
 from trainers.files import write_atomically
+from trainers.input.image import open_rgb
 from trainers.seeds import numpy_generator
 
 JPEG_QUALITY = 92
@@ -63,7 +64,7 @@ def _annotated(captions: list[str], images: list[bytes], seed: int, start: int) 
     labels = []
     for n, caption in enumerate(captions):
         scores = [
-            oracle.judge(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), parse(caption))
+            oracle.judge(np.asarray(open_rgb(data)), parse(caption))
             for data in images[2 * n : 2 * n + 2]
         ]
         rng = numpy_generator(seed, "annotator", start + n)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from bench.rewards.kit.shared import Shared
 from trainers.errors import UserError
+from trainers.input.image import PIXELS, upright
 
 Pixels = NDArray[np.float32]
 
@@ -42,7 +43,7 @@ def preprocess(
     An EXIF orientation is applied first, as viewers do.
 
     Raises:
-        UserError: If the pixels are wider than 8 bits, which PIL would clip instead of scaling.
+        UserError: If an image's values have no known range, or it is too narrow to be resized.
     """
 
     def compute(positions: list[int]) -> list[Pixels]:
@@ -62,29 +63,6 @@ def image_digest(image: Image.Image) -> str:
     return hashlib.sha256(shape.encode() + image.tobytes()).hexdigest()
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image with its EXIF orientation applied.
-
-    Raises:
-        UserError: If the pixels are wider than 8 bits, which PIL would clip instead of scaling.
-    """
-    if image.mode.startswith(("I", "F")):
-        raise UserError(
-            f"expected an image with 8 bits a channel, got mode {image.mode!r}: "
-            "scale it to 8 bits and save it again"
-        )
-    return ImageOps.exif_transpose(image)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An upright image in RGB: alpha dropped without blending, grey and palettes converted.
-
-    Raises:
-        UserError: If the pixels are wider than 8 bits.
-    """
-    return upright(image).convert("RGB")
-
-
 def _normalise(values: NDArray[np.float32]) -> Pixels:
     """``[side, side, 3]`` in [0, 1] to ``[3, side, side]`` by CLIP's mean and deviation."""
     mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
@@ -99,7 +77,13 @@ def _scaled(image: Image.Image) -> NDArray[np.float32]:
 def _shortest_side(image: Image.Image, side: int) -> Image.Image:
     short = min(image.size)
     width, height = (int(side * length / short) for length in image.size)
+    if width * height > PIXELS:
+        raise _too_narrow(image, f"at most {PIXELS} pixels when its shorter side is {side}")
     return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _too_narrow(image: Image.Image, expected: str) -> UserError:
+    return UserError(f"expected an image of {expected}, got {image.width} x {image.height} pixels")
 
 
 def _crop(image: Image.Image, side: int, left: int, top: int) -> Image.Image:
@@ -126,6 +110,8 @@ def _longest_side(image: Image.Image, side: int) -> Pixels:
     height, width, _ = values.shape
     scale = side / max(height, width)
     size = (round(height * scale), round(width * scale))
+    if min(size) == 0:
+        raise _too_narrow(image, f"a pixel or more in width when its longer side is {side}")
     if scale != 1:
         resized = interpolate(
             from_numpy(values).permute(2, 0, 1)[None], size, mode="bicubic", antialias=True

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from trainers.errors import UserError
 from trainers.files import sha256_file, write_text
 from trainers.home import home
+from trainers.input.checked import Checked
 from trainers.input.text import read_json
 
 LISTING = "sha256.json"
@@ -21,16 +22,15 @@ ALLOW = "DPO_BENCH_ALLOW_DOWNLOAD"
 """Environment variable that allows downloads where it is ``1``. HF_HUB_OFFLINE still forbids."""
 
 
-class Weights(BaseModel):
+class Weights(Checked):
     """Files from one place: a Hub repository, or a folder inside a Python package."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     id: str
     """``owner/name`` on the Hub, or ``package:name/folder``."""
     revision: str | None = None
     """Commit on the Hub. None means the newest one, which is safe only if hashes are known."""
     files: tuple[str, ...]
-    sha256: dict[str, str] = {}
+    sha256: dict[str, str] = Field(default_factory=dict)
     """Known hashes by file name; a file with another hash is refused. The hash of a file without a
     known one is recorded when it is first seen, and enforced on this machine from then on."""
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bench.cli import run
 from bench.experiment.collect import make_manifest, make_protocol
 from bench.experiment.folder import check_folder, up_to_date
 from bench.experiment.prepare import Experiment, prepare
-from bench.results.files import MANIFEST, PROTOCOL, SCORES, read_manifest, write_results
+from bench.results.files import MANIFEST, PROTOCOL, SCHEMA, SCORES, read_manifest, write_results
 from bench.spec.model import override, parse_spec
 from bench.stages.store import Store
 from trainers.errors import UserError
@@ -104,7 +105,9 @@ def test_without_a_manifest_of_today_protocol_and_runs_have_to_show_it(
     if schema is None:
         manifest.unlink()
     else:
-        manifest.write_text(manifest.read_text().replace('"schema": 2', f'"schema": {schema}'))
+        manifest.write_text(
+            manifest.read_text().replace(f'"schema": {SCHEMA}', f'"schema": {schema}')
+        )
     check_folder(folder, make())
     # Another beta is in no protocol: only the runs differ.
     for changes in ({"prompt_limit": 5}, {"train.objective.beta": 50}):
@@ -140,13 +143,37 @@ def test_a_manifest_is_out_of_date_when_it_says_something_else(folder: Path, mak
         store.record(stage.kind, stage.id, {}, 0)
     assert not up_to_date(folder, make(), store), "a stage that it calls missing is done"
     text = (folder / MANIFEST).read_text()
-    (folder / MANIFEST).write_text(text.replace('"schema": 2', '"schema": 1'))
+    (folder / MANIFEST).write_text(text.replace(f'"schema": {SCHEMA}', '"schema": 1'))
     assert not up_to_date(folder, make(), Store(folder / "none"))
 
 
 def test_a_manifest_keeps_what_was_cleared_away(folder: Path, make: Make) -> None:
     """It says of a network that is gone when and from what it was made."""
-    text = (folder / MANIFEST).read_text().replace('"state": "missing"', '"state": "done"')
-    (folder / MANIFEST).write_text(text)
+    manifest, scores = read_manifest(folder), pq.read_table(folder / SCORES)
+    stages = tuple(stage.model_copy(update={"state": "done"}) for stage in manifest.stages)
+    manifest = manifest.model_copy(update={"stages": stages})
+    write_results(folder, make_protocol(make()), scores, manifest)
     assert {stage.state for stage in read_manifest(folder).stages} == {"done"}
     assert up_to_date(folder, make(), Store(folder / "none"))
+
+
+def test_no_results_are_written_into_the_store(tmp_path: Path, make: Make) -> None:
+    with pytest.raises(UserError, match=r"is where the store lies, .* another name"):
+        check_folder(tmp_path / "store", make({"name": "store"}))
+
+
+def test_an_out_that_is_a_file_is_told_before_the_work(
+    tmp_path: Path,
+    tiny: dict[str, Any],
+    write_spec: Callable[[Mapping[str, Any]], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert run(["ablate", write_spec(tiny), "--out", str(tmp_path / "file")]) == 1
+    told = capsys.readouterr().err
+    assert told.endswith(
+        "(not a directory): name a folder, or move away the file that is in its place, and run "
+        "the same command again\n"
+    )
+    assert told.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"

@@ -1,6 +1,7 @@
 """Paired images: what an image depends on, and what it does not."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -33,6 +34,7 @@ from bench.spec.prompts import load_prompts
 from bench.stages.generate import write_images
 from trainers.errors import UserError
 from trainers.files import sha256_file
+from trainers.sealed import SEALS, Seals
 
 PROMPTS = load_prompts("mini-dev", 5).items
 TOLERANCE = 2
@@ -105,7 +107,7 @@ def test_the_index_names_every_image_with_its_hash(make: Make) -> None:
     rows = read_index(folder)
     assert [(r["prompt"], r["k"]) for r in rows] == [(p, k) for _, p in PROMPTS[:3] for k in (4, 5)]
     assert all(sha256_file(folder / row["file"]) == row["sha256"] for row in rows)
-    names = [LOCK, INDEX, *(row["file"] for row in rows)]
+    names = [LOCK, SEALS, INDEX, *(row["file"] for row in rows)]
     assert sorted(p.name for p in folder.iterdir()) == sorted(names)
     assert len({row["sha256"] for row in rows}) == 6
     assert counts == [2, 4, 6]
@@ -253,28 +255,81 @@ def test_a_folder_of_images_goes_on_with_more_of_them(tmp_path: Path, drawn: lis
     assert len(read_index(out)) == 10
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"no image")])
-def test_an_image_that_is_not_as_recorded_is_made_again(
-    make: Make, undisturbed: Path, tmp_path: Path, drawn: list[Key], damage: Callable[[Path], Any]
+def swap(path: Path) -> None:
+    """A valid picture that was not drawn there."""
+    Image.new("RGB", (64, 64), "red").save(path)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+Damage = Callable[[Path], Any]
+DAMAGES = [Path.unlink, swap, pipe, lambda path: path.write_bytes(path.read_bytes()[:-9])]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("finished", [True, False])
+def test_an_image_that_is_not_as_it_was_written_is_made_again(
+    make: Make,
+    undisturbed: Path,
+    tmp_path: Path,
+    drawn: list[Key],
+    capfd: pytest.CaptureFixture[str],
+    damage: Damage,
+    finished: bool,
 ) -> None:
+    """To the bit: in the batch that it was drawn in, also when more were asked for since."""
     folder = tmp_path / "damaged"
     shutil.copytree(undisturbed, folder)
+    if finished:
+        make(folder=folder, prompts=load_prompts("mini-dev", 6).items)
+    else:
+        (folder / INDEX).unlink()
     lost = PROMPTS[1][1], 0
     damage(folder / image_name(*lost))
+    drawn.clear()
+    capfd.readouterr()
     make(folder=folder)
-    assert drawn == [lost]
-    assert distance(folder, undisturbed, PROMPTS) <= TOLERANCE
-    assert len(read_index(folder)) == len(PROMPTS)
+    told = capfd.readouterr().err
+    assert drawn == [(PROMPTS[0][1], 0), lost]
+    assert told.count("1 images are not what was written there") == (damage is not Path.unlink)
+    for path in undisturbed.glob("*.png"):
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+    assert {row["prompt"] for row in read_index(folder)} >= {prompt for _, prompt in PROMPTS}
+
+
+@pytest.mark.parametrize("name", [INDEX, SEALS])
+def test_images_are_found_by_either_record_of_them(
+    make: Make, undisturbed: Path, tmp_path: Path, drawn: list[Key], name: str
+) -> None:
+    """A flip in any byte of one costs nothing, or what is drawn is the same again."""
+    size = (undisturbed / name).stat().st_size
+    for place in range(3, size, size // 9):
+        folder = tmp_path / str(place)
+        shutil.copytree(undisturbed, folder)
+        data = bytearray((folder / name).read_bytes())
+        data[place] ^= 4
+        (folder / name).write_bytes(data)
+        drawn.clear()
+        make(folder=folder)
+        assert not drawn
+        for path in undisturbed.glob("*.png"):
+            assert (folder / path.name).read_bytes() == path.read_bytes()
+        there, here = ([row | {"batch": 0} for row in read_index(f)] for f in (undisturbed, folder))
+        assert there == here
 
 
 def test_an_image_that_another_process_has_written_stays(tmp_path: Path) -> None:
     for colour in ("red", "blue"):
-        add_image(tmp_path, ("a", 0), Image.new("RGB", (1, 1), colour))
+        add_image(Seals(tmp_path / SEALS), ("a", 0), Image.new("RGB", (1, 1), colour))
     with Image.open(tmp_path / image_name("a", 0)) as image:
         assert image.getpixel((0, 0)) == (255, 0, 0)
     for prompt in ("a", "b"):  # Each process knows of its own alone.
-        add_image(tmp_path, (prompt, 0), Image.new("RGB", (1, 1)))
-        extend_index(tmp_path, {(prompt, 0): sha256_file(tmp_path / image_name(prompt, 0))})
+        digest = add_image(Seals(tmp_path / SEALS), (prompt, 0), Image.new("RGB", (1, 1)))
+        assert digest == sha256_file(tmp_path / image_name(prompt, 0))
+        extend_index(tmp_path, {(prompt, 0): digest})
     assert {row["prompt"] for row in read_index(tmp_path)} == {"a", "b"}
 
 

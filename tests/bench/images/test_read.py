@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from bench.images.read import read_items
+from bench.images.folder import INDEX
+from bench.images.read import read_items, unnamed_images
 from trainers.errors import UserError
 
 
@@ -130,7 +132,7 @@ def test_parquet_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="got image, words"):
         read_items(path)
     pq.write_table(pa.table({"image": ["a.png"], "prompt": ["a"]}), path)
-    with pytest.raises(UserError, match="expected the bytes of an encoded image, got str"):
+    with pytest.raises(UserError, match="encoded image in column 'image', got string"):
         read_items(path)
     path.write_bytes(b"no parquet")
     with pytest.raises(UserError, match="expected a parquet file or a folder"):
@@ -171,3 +173,140 @@ def test_prompts_may_lack_where_no_reward_reads_them(folder: Path, tmp_path: Pat
     with pytest.raises(UserError, match="got image"):
         read_items(path)
     assert [i.prompt for i in read_items(path, needed=False)] == [""]
+
+
+def pictures(folder: Path, *names: str) -> None:
+    """The red of image ``n`` is ``n``."""
+    for n, name in enumerate(names):
+        (folder / name).write_bytes(encoded(n))
+
+
+def test_lines_go_with_numbered_images_by_their_numbers(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"img_{n}.png" for n in range(12)))
+    (tmp_path / "p.txt").write_text("".join(f"prompt {n}\n" for n in range(12)))
+    found = seen(read_items(tmp_path, tmp_path / "p.txt"))
+    assert [(prompt, red) for prompt, _, _, red in found] == [(f"prompt {n}", n) for n in range(12)]
+
+
+def test_names_that_have_two_orders_are_refused(tmp_path: Path) -> None:
+    pictures(tmp_path, "a2.png", "b10.png", "a10.png")
+    (tmp_path / "p.txt").write_text("one\ntwo\nthree\n")
+    with pytest.raises(UserError, match=r"expected images in .* that have one order.*use jsonl"):
+        read_items(tmp_path, tmp_path / "p.txt")
+
+
+def test_images_that_no_prompt_names_are_known(folder: Path) -> None:
+    pictures(folder, "extra.tif", "sub/d.jpg")
+    (folder / "p.jsonl").write_text('{"file": "./sub/../b.png", "prompt": "x"}')
+    assert unnamed_images(folder, read_items(folder, folder / "p.jsonl")) == ["a.PNG", "extra.tif"]
+    (folder / "p.jsonl").write_text('{"file": "sub/c.png", "prompt": "x"}')
+    found = unnamed_images(folder, read_items(folder, folder / "p.jsonl"))
+    assert found == ["a.PNG", "b.png", "extra.tif", "sub/d.jpg"]
+
+
+def link_out(path: Path) -> None:
+    outside = path.parent.with_name(f"{path.parent.name}-outside.png")
+    outside.write_bytes(encoded(9))
+    path.symlink_to(outside)
+
+
+WAYS = {
+    "a link that leads out": link_out,
+    "expected a file, got a pipe": os.mkfifo,
+    "no file": lambda path: path.symlink_to("nowhere"),
+    "got no bytes": Path.touch,
+    "a pointer of Git LFS": lambda path: path.write_text("version https://git-lfs.github.com/x"),
+    "expected an image of PNG": lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0"),
+}
+
+
+@pytest.mark.parametrize("why", WAYS)
+@pytest.mark.parametrize("prompts", ["p.txt", "p.jsonl", None])
+def test_one_image_that_cannot_be_read_is_missing_alone(
+    tmp_path: Path, why: str, prompts: str | None
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    names = ("0.png", "1.png", "2.png")
+    pictures(folder, *names)
+    (folder / "1.png").unlink()
+    WAYS[why](folder / "1.png")
+    (tmp_path / "p.txt").write_text("a\nb\nc\n")
+    rows = [{"file": name, "prompt": name} for name in names]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    items = read_items(folder, prompts and tmp_path / prompts, needed=prompts is not None)
+    with pytest.raises(UserError, match=why) as caught:
+        items[1].open()
+    assert "1.png" in str(caught.value)
+    assert [item.open().getpixel((0, 0))[0] for item in items[::2]] == [0, 2]
+
+
+def test_links_within_a_folder_are_followed(tmp_path: Path) -> None:
+    """As those of the Hub's cache: snapshots of links to blobs."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "h").write_bytes(encoded(7))
+    images = tmp_path / "snapshots" / "c0ffee"
+    images.mkdir(parents=True)
+    (images / "x.png").symlink_to("../../blobs/h")
+    (images / "y.png").symlink_to("x.png")
+    found = read_items(images, needed=False)
+    assert seen(found) == [("", 0, "x.png", 7), ("", 1, "y.png", 7)]
+
+
+def test_an_index_of_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / INDEX).touch()
+    with pytest.raises(UserError, match=r"images\.jsonl: expected images to score, got none"):
+        read_items(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, 1, True, 1.5, ["a"], {"en": "a"}, "", "  ", "\ud83d"])
+def test_prompts_that_are_no_text_are_refused_with_their_place(folder: Path, value: object) -> None:
+    rows = [{"file": "a.PNG", "prompt": "x"}, {"file": "b.png", "prompt": value}]
+    (folder / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "p.json").write_text(json.dumps(rows))
+    for name, place in (("p.jsonl", r"p\.jsonl:2"), ("p.json", r"p\.json row 1")):
+        with pytest.raises(UserError, match=f"{place}: expected a prompt") as caught:
+            read_items(folder, folder / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        (pa.array(["a", None]), "row 1: expected text in column 'prompt', got null"),
+        (pa.array([None, None]), "expected text in column 'prompt', got null"),
+        (pa.array([["a"], ["b"]]), "expected text in column 'prompt', got list"),
+        (pa.array([b"a", b"b"]), "expected text in column 'prompt', got binary"),
+        (pa.array([1, 2]), "expected text in column 'prompt', got int64"),
+        (pa.array([1, 2]).dictionary_encode(), "expected text in column 'prompt', got int64"),
+        (pa.array([{"en": "a"}] * 2), "expected text in column 'prompt', got struct"),
+        (pa.array(["a", " "]), "row 1: expected a prompt in column 'prompt', got none"),
+    ],
+)
+def test_columns_that_are_no_prompts_are_refused_by_name(
+    tmp_path: Path, column: pa.Array, told: str
+) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": [encoded(0), encoded(1)], "prompt": column}), path)
+    with pytest.raises(UserError, match=rf"x\.parquet.*{told}"):
+        read_items(path)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_prompts_may_be_stored_as_any_text(tmp_path: Path, kind: pa.DataType) -> None:
+    path = tmp_path / "x.parquet"
+    prompts = pa.array(["a", "b", "a"]).cast(kind)
+    pq.write_table(pa.table({"image": [encoded(n) for n in range(3)], "prompt": prompts}), path)
+    assert [item.prompt for item in read_items(path)] == ["a", "b", "a"]
+
+
+def test_a_null_among_images_is_missing_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    table = pa.table({"image": [encoded(0), None, encoded(2)], "prompt": ["a", "b", "c"]})
+    pq.write_table(table, path)
+    items = read_items(path)
+    assert [items[n].open().getpixel((0, 0))[0] for n in (0, 2)] == [0, 2]
+    with pytest.raises(UserError, match=r"x\.parquet row group 0 row 1.*got null"):
+        items[1].open()

@@ -17,6 +17,7 @@ import bench.pairs.label
 from bench.pairs.label import label_pairs
 from bench.rewards.base import Card, Reward, Scores
 from trainers.data.sources import Source, make_source
+from trainers.errors import UserError
 
 PAIRS = 10
 DAMAGED = 3
@@ -168,3 +169,53 @@ def test_a_line_that_was_cut_short_is_made_again(
     assert reward.scored == 10 + 4
     label_pairs(source, Brightness(), whole, tie=1.0)
     assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("place", [3, 60, 90, 300])
+def test_kept_scores_that_were_changed_are_made_again_and_told(
+    path: Path, source: Source, tmp_path: Path, capfd: pytest.CaptureFixture[str], place: int
+) -> None:
+    """A digit of a score, of a key or of a seal: its group is scored again."""
+    out, whole = tmp_path / "out.parquet", tmp_path / "whole.parquet"
+    label_pairs(source, Brightness(), whole, tie=1.0)
+    killed(path, out)
+    data = bytearray(kept(out).read_bytes())
+    data[place] ^= 1
+    kept(out).write_bytes(data)
+    reward = Brightness()
+    label_pairs(source, reward, out, tie=1.0)
+    assert reward.scored == 10 + 4
+    assert out.read_bytes() == whole.read_bytes()
+    assert capfd.readouterr().err.count("1 scores are damaged: they are made again") == 1
+
+
+class Picky(Brightness):
+    """Fails at the images of two prompts, or of all."""
+
+    refused: tuple[str, ...] = ("p1", "p6")
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        if {*prompts} & {*self.refused}:
+            raise RuntimeError("too odd")
+        return super().score(images, prompts)
+
+
+def test_pairs_that_the_reward_fails_at_are_left_out_and_named(
+    source: Source, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.parquet"
+    done = label_pairs(source, Picky(), out, tie=1.0)
+    left = [f"p{i}" for i in range(PAIRS) if i not in (1, DAMAGED, 6)]
+    assert pq.read_table(out)["caption"].to_pylist() == left
+    assert (done.written, done.damaged) == (7, 3)
+    assert [line.partition(": ")[0] for line in done.reasons] == [
+        f"in.parquet row group 0 row {row}" for row in (1, DAMAGED, 6)
+    ]
+    assert done.reasons[0].endswith(": RuntimeError: too odd")
+
+
+def test_a_reward_that_fails_at_all_is_one_line(source: Source, tmp_path: Path) -> None:
+    reward = Picky()
+    reward.refused = tuple(f"p{i}" for i in range(PAIRS))
+    with pytest.raises(UserError, match=r"brightness: in\.parquet row group 0 row 0: Runtime"):
+        label_pairs(source, reward, tmp_path / "out.parquet", tie=1.0)

@@ -19,6 +19,7 @@ import pytest
 from bench.cli import run
 from bench.report.folder import FILES, FORMATS, render, stale
 from bench.results.analysis import analyse
+from bench.results.files import read_protocol, write_results
 from bench.results.protocol import Comparison, Mark, Protocol
 
 MakeProtocol = Callable[..., Protocol]
@@ -58,7 +59,7 @@ def test_the_order_of_rows_does_not_matter(result_folder: ResultFolder) -> None:
     table = pq.read_table(folder / "scores.parquet")
     order = np.random.default_rng(3).permutation(len(table))
     assert order[0] != 0
-    pq.write_table(table.take(pa.array(order)), folder / "scores.parquet")
+    write_results(folder, read_protocol(folder), table.take(pa.array(order)), None)
     render(folder)
     assert rendered(folder) == first
 
@@ -97,7 +98,7 @@ def test_check_sees_changed_scores(result_folder: ResultFolder) -> None:
     scores[table["arm"].to_pylist().index("DPO")] += 0.01
     place = table.schema.get_field_index("score")
     changed = table.set_column(place, "score", pa.array(scores))
-    pq.write_table(changed, folder / "scores.parquet")
+    write_results(folder, read_protocol(folder), changed, None)
     assert stale(folder) == list(FILES)
 
 

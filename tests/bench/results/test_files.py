@@ -1,8 +1,10 @@
 """What is read from a result folder is what was written there, or is refused in one line."""
 
 import json
+import os
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ import pytest
 from pydantic import ValidationError
 
 from bench.cli import run
+from bench.report.folder import render, stale
 from bench.results.files import (
     COLUMNS,
     MANIFEST,
     PROTOCOL,
     SCHEMA,
+    SCORES,
     read_manifest,
     read_protocol,
     read_results,
@@ -24,6 +28,7 @@ from bench.results.files import (
 )
 from bench.results.protocol import Mark, Protocol
 from trainers.errors import UserError
+from trainers.files import canonical_json, sha256_text
 
 MakeProtocol = Callable[..., Protocol]
 MakeScores = Callable[..., pd.DataFrame]
@@ -97,12 +102,12 @@ def test_an_older_folder_is_refused_in_one_line(
     (folder / PROTOCOL).rename(folder / "plan.json")
     assert run(["table", str(folder)]) == 1
     assert capsys.readouterr().err == (
-        f"bench: {folder}/plan.json has schema 1, and this dpo-bench reads 2: run the 'bench "
+        f"bench: {folder}/plan.json has schema 1, and this dpo-bench reads 3: run the 'bench "
         "ablate' again that has written it, or use the version of dpo-bench that has\n"
     )
 
 
-@pytest.mark.parametrize("schema", [1, 3, "2", None])
+@pytest.mark.parametrize("schema", [1, 4, "3", None])
 def test_another_schema_is_refused(result_folder: ResultFolder, schema: object) -> None:
     folder = result_folder()
     change(folder / PROTOCOL, schema=schema)
@@ -122,13 +127,99 @@ def test_what_an_older_version_has_left_is_cleared_away(
     assert not (folder / "plan.json").exists()
 
 
+def flips(path: Path, count: int) -> Iterator[bytes]:
+    """A file's bytes, with one bit changed in turn, over all of it."""
+    data = path.read_bytes()
+    for n in range(count):
+        changed = bytearray(data)
+        changed[n * len(data) // count] ^= 1 << n % 8
+        yield bytes(changed)
+
+
+@pytest.mark.parametrize("name", [SCORES, PROTOCOL, MANIFEST])
+def test_a_changed_bit_is_damage_and_never_staleness(tmp_path: Path, name: str) -> None:
+    """Wherever it is; what bakes it in is not advised, and refuses."""
+    folder = tmp_path / "mini"
+    shutil.copytree(COMMITTED, folder)
+    tables = {path.name: path.read_bytes() for path in folder.glob("table.*")}
+    for changed in flips(COMMITTED / name, 120):
+        (folder / name).write_bytes(changed)
+        for command in (stale, render) if name != MANIFEST else (stale,):
+            with pytest.raises(UserError) as caught:
+                command(folder)
+            message = str(caught.value)
+            assert message.startswith(str(folder / name))
+            assert "\n" not in message and "bench table" not in message
+    assert tables == {path.name: path.read_bytes() for path in folder.glob("table.*")}
+
+
+@pytest.mark.parametrize("name", [SCORES, PROTOCOL, MANIFEST])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, Path.touch])
+def test_what_is_no_file_of_results_is_refused(
+    tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "mini"
+    shutil.copytree(COMMITTED, folder)
+    (folder / name).unlink()
+    make(folder / name)
+    with pytest.raises(UserError, match=f"{re.escape(name)}( is damaged)?: "):
+        stale(folder)
+
+
+def test_scores_of_another_result_are_refused(result_folder: ResultFolder) -> None:
+    folder = result_folder()
+    shutil.copy(COMMITTED / SCORES, folder / SCORES)
+    with pytest.raises(UserError, match=r"scores\.parquet is damaged: .* records sha256 \w+, this"):
+        render(folder)
+
+
+def to_schema_2(path: Path) -> None:
+    record = json.loads(path.read_text())
+    for key in ("sha256", "scores_sha256"):
+        record.pop(key, None)
+    path.write_text(json.dumps(record | {"schema": 2}))
+
+
+@pytest.mark.parametrize("name", [SCORES, "table.md"])
+def test_a_folder_of_the_schema_before_is_brought_to_this_one_if_its_tables_vouch_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = tmp_path / "mini"
+    shutil.copytree(COMMITTED, folder)
+    for record in (PROTOCOL, MANIFEST):
+        to_schema_2(folder / record)
+    assert run(["table", str(folder), "--check"]) == 1
+    assert f"has schema 2, which knows no sha256 of its scores: run 'bench table {folder}'" in (
+        capsys.readouterr().err
+    )
+    whole = (folder / name).read_bytes()
+    if name == SCORES:
+        table = pq.read_table(folder / name)
+        pq.write_table(table.slice(0, len(table) - 1), folder / name)
+    else:
+        (folder / name).write_bytes(whole.replace(b"0.0325", b"0.0326"))
+    assert run(["table", str(folder)]) == 1
+    assert "is not what they give: run the 'bench ablate' again" in capsys.readouterr().err
+    (folder / name).write_bytes(whole)
+    assert run(["table", str(folder)]) == 0
+    for path in COMMITTED.iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+
+
+def rewrite(path: Path, **keys: Any) -> None:
+    """Change keys as somebody would who knows the format."""
+    record = json.loads(path.read_text()) | keys
+    said = {key: value for key, value in record.items() if key not in ("schema", "sha256")}
+    path.write_text(json.dumps(record | {"sha256": sha256_text(canonical_json(said))}))
+
+
 def test_unknown_keys_are_refused_by_name(result_folder: ResultFolder, tmp_path: Path) -> None:
     folder = result_folder()
-    change(folder / PROTOCOL, footer=["a sentence"])
+    rewrite(folder / PROTOCOL, footer=["a sentence"])
     with pytest.raises(UserError, match=r"is damaged: run .* \(footer: unknown key"):
         read_results(folder)
     (tmp_path / MANIFEST).write_bytes((COMMITTED / MANIFEST).read_bytes())
-    change(tmp_path / MANIFEST, mood="good")
+    rewrite(tmp_path / MANIFEST, mood="good")
     with pytest.raises(UserError, match=r"is damaged: run .* \(mood: unknown key"):
         read_manifest(tmp_path)
 

@@ -2,7 +2,11 @@
 
 import csv
 import io
+import os
+import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -144,15 +148,47 @@ def test_another_signature_is_another_column(
     assert len(set(column(path, "red", "signature"))) == 2
 
 
-def test_a_reward_that_fails_stops_alone_and_keeps_what_it_has(
+def test_an_image_that_a_reward_fails_at_is_missing_alone(
     items: list[Item], tmp_path: Path
 ) -> None:
     path, failing, red = tmp_path / "s.parquet", Failing(), Red()
     job = score_items(items, {"failing": failing, "red": red}, path)
-    assert [*job.failed] == ["failing"]
-    assert describe(job.failed["failing"]) == "ValueError: no such pixel"
+    assert not job.failed
+    assert job.missing() == [f"{items[33].name}: failing: ValueError: no such pixel"]
     assert column(path, "failing")[:13] == list(range(13))
-    assert column(path, "failing")[CHUNK:] == [None] * 3
+    assert column(path, "failing")[CHUNK:] == [32, None, 34]
+    assert column(path, "red")[CHUNK:] == [32, 33, 34]
+    # The chunk; the first of it; the two others, and each of them.
+    assert failing.calls == [CHUNK, 3, 1, 2, 1, 1]
+
+
+class Broken(Red):
+    card = card("broken")
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        raise ValueError("no reward at all")
+
+
+class Short(Red):
+    card = card("short")
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+        return np.zeros(len(images) + 1, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("reward", "told"),
+    [(Broken(), "ValueError: no reward at all"), (Short(), "a score for each of 1 images, got")],
+)
+def test_a_reward_that_fails_at_all_images_stops_alone(
+    items: list[Item], tmp_path: Path, reward: Reward, told: str
+) -> None:
+    path = tmp_path / "s.parquet"
+    job = score_items(items, {"faulty": reward, "red": Red()}, path)
+    assert [*job.failed] == ["faulty"]
+    assert told in describe(job.failed["faulty"])
+    assert not job.missing()
+    assert column(path, "faulty") == [None] * COUNT
     assert column(path, "red")[CHUNK:] == [32, 33, 34]
 
 
@@ -192,7 +228,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_rest_is_scored(
     path = tmp_path / "s.parquet"
     job = score_items([broken, *items[:2]], {"red": Red()}, path)
     assert column(path, "red") == [None, 0, 1]
-    assert str(job.unread["0" * 64]).startswith("broken.png: expected an image, got")
+    assert str(job.unread["broken.png"]).startswith("broken.png: expected an image")
 
 
 def test_an_image_is_opened_once_for_all_rewards_and_prompts(
@@ -279,8 +315,8 @@ def test_scores_of_before_files_were_named_are_a_cache(
     items: list[Item], tmp_path: Path, suffix: str
 ) -> None:
     path, reward = tmp_path / f"s.{suffix}", Red()
-    score_items(items[:5], {"red": reward}, tmp_path / "s.parquet")
-    old = pq.read_table(tmp_path / "s.parquet").drop_columns(["file"])
+    score_items(items[:5], {"red": reward}, tmp_path / "now.parquet")
+    old = pq.read_table(tmp_path / "now.parquet").drop_columns(["file"])
     write = pq.write_table if suffix == "parquet" else arrow_csv.write_csv
     write(old, path)
     again = Red()
@@ -311,6 +347,81 @@ def test_a_bit_that_changed_on_the_disk_is_no_score(items: list[Item], tmp_path:
     path.write_bytes(data)
     with pytest.raises(UserError, match="expected scores that this command has written, got"):
         score_items(items, {"red": Red()}, path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_scores_that_somebody_changed_are_refused_and_stay(
+    items: list[Item], tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"s.{suffix}"
+    score_items(items[:3], {"red": Red()}, path)
+    if suffix == "csv":
+        path.write_text(path.read_text().replace(",2,", ",7,"))
+    else:
+        pq.write_table(pq.read_table(path), path, compression="zstd")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"got other bytes .* restore the file or move it away"):
+        score_items(items, {"red": Red()}, path)
+    assert path.read_bytes() == before
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from bench.images.read import read_items
+from bench.rewards.engine import score_items
+from bench.rewards.base import Card, Reward
+class Named(Reward):
+    card = Card(name=sys.argv[1], scale="", range=(0, 255), weights=(), preprocessing="none",
+                text=None, trained_on=(), licence="none", origin="rule")
+    def load(self): pass
+    def score(self, images, prompts): return np.zeros(len(images), np.float32)
+print(flush=True)
+sys.stdin.readline()
+score_items(read_items(Path(sys.argv[2])), {sys.argv[1]: Named()}, Path(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_several_writers_of_one_file_lose_nothing(
+    items: list[Item], tmp_path: Path, suffix: str
+) -> None:
+    """Four processes that begin at once, and two names of the file."""
+    path, link = tmp_path / f"s.{suffix}", tmp_path / f"link.{suffix}"
+    link.symlink_to(path)
+    folder = items[0].read.__self__.parent  # type: ignore[attr-defined]
+    names, script = ["a", "b", "c", "d"], tmp_path / "writer.py"
+    script.write_text(WRITER)
+    writers = [
+        subprocess.Popen(
+            [sys.executable, str(script), name, str(folder), str(link if name > "b" else path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for name in names
+    ]  # fmt: skip
+    for writer in writers:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(b"\n")
+        writer.stdin.flush()
+    assert [writer.communicate(timeout=120) and writer.returncode for writer in writers] == [0] * 4
+    read = pq.read_table if suffix == "parquet" else arrow_csv.read_csv
+    found = Counter(read(path)["reward"].to_pylist())
+    assert found == dict.fromkeys(names, len(items))
+    assert link.is_symlink()
+
+
+def test_a_folder_in_the_place_of_the_scores_is_told_before_the_work(
+    items: list[Item], tmp_path: Path
+) -> None:
+    reward = Red()
+    with pytest.raises(UserError, match="expected a file, got a folder"):
+        score_items(items, {"red": reward}, tmp_path)
+    assert not hasattr(reward, "calls")
 
 
 def test_how_float32_is_multiplied_is_part_of_a_signature_and_said_to_torch() -> None:
@@ -361,3 +472,17 @@ def test_scores_that_another_replaces_are_read_whole(tmp_path: Path) -> None:
         ended.set()
         writer.join()
     assert found <= set(sizes)
+
+
+def test_images_without_bytes_are_rows_without_a_hash(items: list[Item], tmp_path: Path) -> None:
+    """Each of them, though they have one hash: none."""
+
+    def read() -> bytes:
+        raise UserError("gone")
+
+    path, lost = tmp_path / "s.parquet", [Item("p", n, f"{n}.png", "", read) for n in range(2)]
+    job = score_items([*lost, *items[:2]], {"red": Red()}, path)
+    assert column(path, "red") == [None, None, 0, 1]
+    assert column(path, "red", "image_sha256")[:2] == [None, None]
+    assert [*job.unread] == ["0.png", "1.png"]
+    assert score_items([*lost, *items[:2]], {"red": Red()}, path).scores == job.scores

@@ -47,8 +47,7 @@ def test_a_limit_above_the_number_is_refused(tmp_path: Path) -> None:
     [
         ({"id": "c", "prompt": "a cat"}, "prompt 'a cat' occurs more than once"),
         ({"id": "a", "prompt": "a bat"}, "id 'a' occurs more than once"),
-        ("{", r"set\.jsonl:3: expected .*got '\{'"),
-        ("", r"set\.jsonl:3: expected"),
+        ("{", r"set\.jsonl:3: expected JSON"),
         ("[1]", r"set\.jsonl:3: expected"),
         ({"id": "c"}, r"set\.jsonl:3: expected .*\"prompt\""),
     ],
@@ -185,12 +184,12 @@ def test_shards_are_one_set_and_repeated_prompts_are_kept_once(tmp_path: Path) -
         ),
         ("set.csv", "", r"expected a column .*, got none"),
         ("set.csv", 'prompt\n"a\n', r"expected a \.csv file, got unexpected end"),
-        ("set.csv", "id,prompt\n1\n", r"row 0: expected a prompt, got None"),
+        ("set.csv", "id,prompt\n1\n", r":2: expected 2 fields as in the first line, got 1"),
         ("set.json", '{"a": 1}', r"expected a list of prompts, got dict"),
-        ("set.json", '["a", 2]', r"row 1: expected a prompt, got 2"),
-        ("set.json", "[", r"expected a \.json file, got "),
+        ("set.json", '["a", 2]', r"row 1: expected a prompt as text, got a int"),
+        ("set.json", "[", r"expected JSON, got "),
         ("set.json", "[]", r"holds no prompts"),
-        ("set.parquet", "no", r"expected a \.parquet file, got "),
+        ("set.parquet", "no", r"expected a parquet file or a folder, got "),
     ],
 )
 def test_a_bad_table_is_named(tmp_path: Path, name: str, text: str, expected: str) -> None:
@@ -202,7 +201,7 @@ def test_a_bad_table_is_named(tmp_path: Path, name: str, text: str, expected: st
 
 def test_a_row_without_a_caption_is_named(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "set.parquet", ["a cat", None])
-    with pytest.raises(UserError, match="row 1: expected a prompt, got None"):
+    with pytest.raises(UserError, match="row 1: expected text in column 'caption', got null"):
         load_prompts(str(path))
 
 
@@ -268,3 +267,76 @@ def test_prompts_without_ids_are_numbered(tmp_path: Path, name: str, text: str) 
     found = load_prompts(str(tmp_path / name))
     assert found.items == (("0", "a cat"), ("1", "a dog"))
     assert found.repeated == 1
+
+
+TEXTS = ("a cat, asleep", "a\u2028red\x85circle")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("set.txt", TEXTS),
+        ("set.csv", ("prompt", *(f'"{text}"' for text in TEXTS))),
+        ("set.tsv", ("prompt", *TEXTS)),
+        ("set.jsonl", [json.dumps({"prompt": text}, ensure_ascii=False) for text in TEXTS]),
+    ],
+)
+def test_a_byte_order_mark_and_ends_of_lines_are_no_part_of_a_prompt(
+    tmp_path: Path, name: str, lines: list[str], end: str, mark: bytes
+) -> None:
+    (tmp_path / name).write_bytes(mark + "".join(f"{line}{end}" for line in lines).encode())
+    assert load_prompts(str(tmp_path / name)).items == (("0", TEXTS[0]), ("1", TEXTS[1]))
+
+
+@pytest.mark.parametrize("name", ["set.txt", "set.csv", "set.tsv", "set.json", "set.jsonl"])
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("prompt\ncaf\xe9".encode("latin-1"), "expected text in UTF-8, got byte 0xe9 on line 2"),
+        ("prompt\ncafe".encode("utf-16"), "expected UTF-8, got UTF-16"),
+        (b"prompt\na\0b", "got a NUL on line 2"),
+    ],
+)
+def test_other_encodings_are_refused(tmp_path: Path, name: str, data: bytes, told: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=rf"{name}: .*{told}"):
+        load_prompts(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        (
+            "set.csv",
+            "prompt\na red circle, on a sky\n",
+            ":2: expected 1 fields .*, got 2.*quotation",
+        ),
+        ("set.csv", "id,prompt\n1,a\n\n2,b,\n", ":4: expected 2 fields .*, got 3"),
+        ("set.csv", 'id,prompt\n1,""\n', ":2: expected a prompt, got an empty one"),
+        ("set.csv", 'id,prompt\n1,"a"b\n', r"expected a \.csv file, got .* on line 2"),
+        ("set.tsv", "id\tprompt\n1\ta\tb\n", ":2: expected 2 fields .*, got 3"),
+        ("set.txt", "a\n\nb\n", ":2: expected a prompt, got an empty one"),
+        ("set.json", '["a", null]', "row 1: expected a prompt as text, got nothing"),
+        ("set.json", '[{"prompt": "a", "prompt": "b"}]', "the key 'prompt' twice"),
+        ("set.jsonl", '{"prompt": NaN}', ":1: expected JSON, got NaN"),
+        ("set.jsonl", '{"id": null, "prompt": "a"}', ":1: expected an id as text, got nothing"),
+        ("set.jsonl", '{"id": true, "prompt": "a"}', ":1: expected an id as text, got a bool"),
+        ("set.jsonl", '{"id": 1, "prompt": "\\ud83d"}', ":1: expected a prompt, got half of a"),
+    ],
+)
+def test_what_could_be_misread_is_refused_with_its_line(
+    tmp_path: Path, name: str, text: str, told: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name}.*{told}") as caught:
+        load_prompts(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_whose_text_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    column = pa.array([b"fine", b"caf\xe9"]).cast(pa.string(), safe=False)
+    pq.write_table(pa.table({"prompt": column}), tmp_path / "set.parquet")
+    with pytest.raises(UserError, match="row 1: expected text in UTF-8 in column 'prompt', got"):
+        load_prompts(str(tmp_path / "set.parquet"))

@@ -1,10 +1,13 @@
 """The body of a scoring stage: one reward, one image set, one worker's models."""
 
+import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -13,7 +16,7 @@ from bench.images.folder import SCORES, image_name, write_index
 from bench.rewards import REWARDS
 from bench.rewards.base import Card, Reward, Scores
 from bench.spec.model import Scoring
-from bench.stages.score import score_images
+from bench.stages.score import UNSCORED, score_images
 from trainers.errors import UserError
 from trainers.files import sha256_file
 
@@ -97,7 +100,7 @@ def test_a_reward_that_changed_since_the_plan_is_refused(
     assert not (tmp_path / POOL).exists()
 
 
-def test_a_stage_fails_if_its_reward_does_but_keeps_the_scores(
+def test_an_image_that_a_reward_fails_at_is_missing_and_named(
     images: Path,
     register: Callable[[str, type[Reward]], str],
     monkeypatch: pytest.MonkeyPatch,
@@ -108,9 +111,25 @@ def test_a_stage_fails_if_its_reward_does_but_keeps_the_scores(
 
     monkeypatch.setattr("bench.rewards.engine.CHUNK", SCORED)
     signature = register("failing", Failing)
-    with pytest.raises(ValueError, match="no such pixel"):
-        score_images(images, "failing", signature, Scoring(), tmp_path, tmp_path / POOL, ignore)
+    score_images(images, "failing", signature, Scoring(), tmp_path, tmp_path / POOL, ignore)
     assert scores(tmp_path) == [*range(SCORED), *[None] * (COUNT - SCORED)]
+    told = json.loads((tmp_path / UNSCORED).read_text())
+    assert told == [
+        f"{image_name(f'p{n}', 0)}: failing: ValueError: no such pixel"
+        for n in range(SCORED, COUNT)
+    ]
+
+
+def test_a_stage_fails_if_its_reward_fails_at_all(
+    images: Path, register: Callable[[str, type[Reward]], str], tmp_path: Path
+) -> None:
+    class Hopeless(Red):
+        limit = -1.0
+
+    signature = register("hopeless", Hopeless)
+    with pytest.raises(ValueError, match="no such pixel"):
+        score_images(images, "hopeless", signature, Scoring(), tmp_path, tmp_path / POOL, ignore)
+    assert scores(tmp_path) == [None] * COUNT
 
 
 def test_stages_of_a_worker_share_a_reward_and_with_it_the_hashes_of_its_files(
@@ -130,3 +149,36 @@ def test_stages_of_a_worker_share_a_reward_and_with_it_the_hashes_of_its_files(
         out = tmp_path / name
         score_images(images, "counted", signature, Scoring(), out, out / POOL, ignore)
     assert made == [1]
+
+
+def change(path: Path) -> None:
+    """A valid file with another score in it."""
+    table = pq.read_table(path)
+    column = pa.array([9.0] * len(table), pa.float32())
+    pq.write_table(table.set_column(table.column_names.index("score"), "score", column), path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        change,
+        lambda path: path.write_bytes(path.read_bytes()[:-3]),
+        lambda path: path.write_bytes(b""),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), os.mkfifo(path)),
+    ],
+)
+def test_scores_that_were_not_written_there_are_made_again_and_told(
+    images: Path,
+    register: Callable[[str, type[Reward]], str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    damage: Callable[[Path], object],
+) -> None:
+    signature, pool = register("red", Red), tmp_path / POOL
+    score_images(images, "red", signature, Scoring(), tmp_path, pool, ignore)
+    damage(pool)
+    score_images(images, "red", signature, Scoring(), tmp_path, pool, ignore)
+    assert scores(tmp_path) == list(range(COUNT))
+    assert capfd.readouterr().err.count(f"{pool} is not what was written there") == 1
+    assert pq.read_table(pool)["score"].to_pylist() == list(range(COUNT))

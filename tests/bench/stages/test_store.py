@@ -1,5 +1,6 @@
 """The store: what counts as done, and how damage is told."""
 
+import json
 import os
 import pickle
 import shutil
@@ -17,6 +18,7 @@ from bench.stages import store as stores
 from bench.stages.base import Report, Stage
 from bench.stages.store import STATUS, VERIFIED, Status, Store
 from trainers.errors import UserError
+from trainers.sealed import SEALS, Seals, write_sealed
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Copy(Stage):
 
     kind: ClassVar[str] = "copy"
     order: ClassVar[int] = 1
+    resumes: ClassVar[bool] = True
     source: Source
     fail: bool = False
 
@@ -146,13 +149,81 @@ def test_damage_is_told_with_its_mend(store: Store, damage: Callable[[Path], Pat
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "null", '{"id": "x"}'])
+ODD = '{"id": "x", "inputs": 3, "outputs": [], "seconds": 1}'
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"id": "x"}', ODD])
 def test_an_unreadable_record_is_told_with_its_mend(store: Store, text: str) -> None:
     stage = Source("s", "text")
     execute(stage, store)
     (stage.output(store) / STATUS).write_text(text)
     with pytest.raises(UserError, match=r"status\.json cannot be read; delete that folder \(rm -r"):
         done(stage, store)
+
+
+def test_a_changed_bit_of_a_record_is_told_wherever_it_is(store: Store) -> None:
+    source = Source("s", "text")
+    execute(source, store)
+    stage = Copy("c", source)
+    execute(stage, store)
+    path = stage.output(store) / STATUS
+    data = path.read_bytes()
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(UserError, match=f"{path} cannot be read; delete that folder"):
+            done(stage, store)
+
+
+@pytest.mark.parametrize("name", [STATUS, VERIFIED])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_stops_nobody(
+    store: Store, name: str, make: Callable[[Path], None]
+) -> None:
+    stage = Source("s", "text")
+    made = execute(stage, store)
+    path = settle(stage, store) / name
+    path.unlink(missing_ok=True)
+    make(path)
+    if name == VERIFIED:
+        assert done(stage, store) == made
+    else:
+        with pytest.raises(UserError, match="cannot be read; delete that folder"):
+            done(stage, store)
+
+
+def test_a_record_of_before_it_had_a_sha256_counts(store: Store) -> None:
+    stage = Source("s", "text")
+    made = execute(stage, store)
+    path = stage.output(store) / STATUS
+    record = json.loads(path.read_text())
+    del record["sha256"]
+    path.write_text(json.dumps(record))
+    assert done(stage, store) == made
+
+
+def test_only_a_stage_that_takes_up_finds_what_was_left(store: Store) -> None:
+    """What another had left there is no output."""
+    stage = Source("s", "text")
+    with store.lock(stage.kind, stage.id) as folder:
+        store.claim(stage.kind, stage.id, {})
+        (folder / "left").write_text("by an attempt")
+    assert list(execute(stage, store).outputs) == ["deep/text"]
+
+
+def test_pools_are_verified(store: Store) -> None:
+    one, two = store.pool("kind") / "a" / "one", store.pool("kind") / "b" / "two"
+    write_sealed(one, lambda part: part.write_text("1"))
+    Seals(two.with_name(SEALS)).write(two, lambda part: part.write_text("2"))
+    (two.parent / "other").write_text("not kept")
+    assert store.verify_pools() == 2
+    for path in (one, two):
+        before = path.read_bytes()
+        path.write_text("3")
+        with pytest.raises(UserError, match=rf"{path} is not what was written .* \(rm {path}\)"):
+            store.verify_pools()
+        path.write_bytes(before)
 
 
 def test_the_record_of_another_stage_is_refused(store: Store) -> None:

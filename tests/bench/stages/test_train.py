@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -17,8 +16,10 @@ from safetensors.torch import load_file
 from bench.experiment.prepare import prepare
 from bench.experiment.single import announce
 from bench.spec.model import override, parse_spec
+from bench.stages import prefix
 from bench.stages.store import Store
 from bench.stages.train import TrainStage, train
+from trainers import sealed
 from trainers.errors import UserError
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import joined
@@ -245,14 +246,90 @@ def test_another_setting_begins_at_0(make: Make, tmp_path: Path) -> None:
     assert made == [1, 2, 3]
 
 
-def test_a_beginning_that_was_changed_is_told(make: Make, tmp_path: Path) -> None:
-    learned(make(1, steps=2), Store(tmp_path))
-    (log,) = (tmp_path / "pool" / "train").rglob(METRICS)
-    log.write_text("{}\n")
-    with pytest.raises(UserError, match=r"was changed or lost: delete that folder \(rm -r "):
-        learned(make(1, steps=3), Store(tmp_path))
-    shutil.rmtree(log.parent)
-    assert learned(make(1, steps=3), Store(tmp_path))[1] == [1, 2, 3]
+@pytest.mark.parametrize("name", [METRICS, CHECKPOINT, f".{CHECKPOINT}.sha256"])
+def test_a_beginning_that_was_changed_is_told_and_not_taken(
+    name: str, make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The next longest is, and the changed one is cleared away."""
+    undisturbed, _ = learned(make(1, steps=4), Store(tmp_path / "other"))
+    store = Store(tmp_path / "store")
+    learned(make(1, steps=2), store)
+    learned(make(1, steps=3), store)
+    (path,) = (store.root / "pool" / "train").rglob(f"3/{name}")
+    path.write_bytes(path.read_bytes()[:-9])
+    capfd.readouterr()
+    assert learned(make(1, steps=4), store) == (undisturbed, [3, 4])
+    told = capfd.readouterr().err
+    assert told.count("\n") == 1 and "is not what was written there" in told
+    assert not (path.parent / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_a_kill_while_the_end_is_kept_loses_nothing(
+    after: int, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two of the files that are moved, of which the checkpoint counts."""
+    stage, longer, store = make(1, steps=2), make(1, steps=3), Store(tmp_path / "store")
+    undisturbed, _ = learned(longer, Store(tmp_path / "other"))
+    calls = 0
+
+    def stop(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        for module, name in ((prefix, "_copy"), (prefix, "move"), (sealed.os, "link"),
+                             (sealed, "drop")):  # fmt: skip
+            real = getattr(module, name)
+            patch.setattr(module, name, lambda *a, real=real: (stop(), real(*a))[1])
+        with pytest.raises(Interrupted):
+            learned(stage, store)
+    learned(stage, Store(store.root))
+    found, made = learned(longer, Store(store.root))
+    assert found == undisturbed
+    assert made == [3]
+    assert len(list((store.root / "pool").rglob("*/2/*"))) == 3  # Log, checkpoint and seal.
+    assert not list(stage.output(store).rglob("*checkpoint*"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_encodings_that_were_damaged_are_made_again(
+    processes: int,
+    make: Make,
+    run: Callable[..., Files],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """While a run reads them: a bit of every row that it may come to, and of the prompts."""
+    stage, store = make(processes), Store(tmp_path / "store")
+    stage.encode.execute(store, lambda images: None)
+    for path in (store.root / "encodings").rglob("*.safetensors"):
+        data = bytearray(path.read_bytes())
+        for place in range(len(data) // 2, len(data), 64):
+            data[place] ^= 1
+        path.write_bytes(data)
+    capfd.readouterr()
+    (tmp_path / "out").mkdir()
+    train_stage(stage, tmp_path / "out", store, on_every_step)
+    assert files(tmp_path / "out") == run(processes)
+    assert capfd.readouterr().err.count("it is made again") >= 2
+    assert store.verify_pools() == 2
+
+
+def test_a_damaged_checkpoint_is_left_by_every_process(
+    make: Make, run: Callable[..., Files], store: Store, tmp_path: Path
+) -> None:
+    """The first one finds out, and the others follow."""
+    with pytest.raises(Interrupted):
+        train_stage(make(2), tmp_path, store, stop_at(3))
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    made: list[int] = []
+    train_stage(make(2), tmp_path, store, lambda step, _: made.append(step))
+    assert made == [1, 2, 3, 4, 5, 6]
+    assert files(tmp_path) == run(2)
 
 
 def test_the_disk_can_be_spared(make: Make, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from trainers.backbones import Condition, Moments
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import Trainer
-from trainers.data.cache import TensorCache, as_keys
+from trainers.data.cache import Lost, TensorCache, as_keys, is_whole
 from trainers.data.encode import EncodedPairs, encode_pairs
 from trainers.data.encoder import Encoder
 from trainers.data.encodings import CachedEncodings, EncodingCache, LiveEncodings
@@ -458,8 +458,41 @@ def test_damage_is_found_where_it_is(tmp_path: Path) -> None:
     file.write_bytes(data)
     cache = TensorCache(tmp_path)
     assert cache.get(as_keys([keys[1]]))["y"].tolist() == [1.0]
-    with pytest.raises(UserError, match=r"safetensors is damaged: delete it"):
+    with pytest.raises(UserError, match=r"safetensors is damaged: run the same command again"):
         cache.get(as_keys([keys[2]]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_bit_can_change_unnoticed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of header, keys, sums or rows: what is read is what was stored, or the file goes."""
+    keys = as_keys(store(tmp_path, 4))
+    (file,) = tmp_path.glob("*.safetensors")
+    data, gone = file.read_bytes(), 0
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place % 8
+        file.write_bytes(changed)
+        whole = is_whole(file)
+        try:
+            found = TensorCache(tmp_path).get(keys)
+        except Lost:
+            assert not whole and not file.exists()
+            gone += 1
+            continue
+        assert found["y"].tolist() == [0, 1, 2, 3]
+        assert found["x"][:, 1, 2].tolist() == [0, 1, 2, 3]
+    assert gone > 0.9 * len(data)
+    assert capfd.readouterr().err.count("it is made again") == gone
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, Path.touch])
+def test_what_is_no_file_of_a_cache_is_cleared_away(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    keys = as_keys(store(tmp_path, 4))
+    make(tmp_path / "0.safetensors")
+    assert not TensorCache(tmp_path).missing(keys).any()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

@@ -9,17 +9,12 @@ import pytest
 from PIL import Image
 
 from trainers.data.encoder import Encoder
-from trainers.data.preprocess import (
-    Augmentation,
-    geometry,
-    image_size,
-    preprocess,
-)
+from trainers.data.preprocess import Augmentation, geometry, preprocess
 from trainers.data.preprocess import (
     draw_augmentation as draw,
 )
 from trainers.data.settings import DataSettings
-from trainers.data.sources import BadPair
+from trainers.input.image import BadImage, image_size
 
 PLAIN = Augmentation(0.0, 0.0, False)
 BACKBONE: Any = SimpleNamespace(name="a backbone")
@@ -120,15 +115,24 @@ def test_orientation_is_applied(orientation: int) -> None:
     np.testing.assert_array_equal(preprocessed(data), turned)
 
 
-def test_damaged_images_are_bad_pairs() -> None:
+def test_damaged_images_are_bad() -> None:
     whole = encoded(noise(64, 64), "JPEG")
     for data in (b"", b"no image", whole[: len(whole) // 2], encoded(noise(64, 64))[:900]):
-        with pytest.raises(BadPair, match="image"):
+        with pytest.raises(BadImage, match="image"):
             preprocessed(data)
-    try:
-        image_size(b"no image")
-    except BadPair as error:
-        assert "0x" not in str(error)
+
+
+def test_grey_of_16_bits_is_trained_on_as_it_looks() -> None:
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    wide = preprocessed(encoded(Image.fromarray(grey.astype(np.uint16) * 257)))
+    np.testing.assert_array_equal(wide, preprocessed(encoded(Image.fromarray(grey))))
+    with pytest.raises(BadImage, match="got mode 'F'"):
+        preprocessed(encoded(Image.fromarray(grey.astype(np.float32) / 255), "TIFF"))
+
+
+def test_an_image_that_would_grow_too_large_is_bad() -> None:
+    with pytest.raises(BadImage, match="when its shorter side is 64, got one of 1 x 100000"):
+        preprocessed(encoded(Image.new("L", (1, 100_000))), resolution=64)
 
 
 def test_draws_belong_to_a_row_and_a_seed() -> None:

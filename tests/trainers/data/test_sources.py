@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,12 @@ def test_a_column_that_only_some_files_have_is_refused(
 ) -> None:
     """Were it filled with nulls, every row of the other files would pass for one never judged."""
     row = {"caption": "a", "jpg_0": b"", "jpg_1": b"", "label_0": 1.0}
-    write_parquet(tmp_path / "0.parquet", [row | {"has_label": True}])
-    write_parquet(tmp_path / "1.parquet", [row])
-    with pytest.raises(UserError, match=r"1\.parquet: expected the columns .*: add has_label$"):
-        make_source(str(tmp_path)).open()
+    for first, second in (("0", "1"), ("1", "0")):
+        write_parquet(tmp_path / f"{first}.parquet", [row | {"has_label": True}])
+        write_parquet(tmp_path / f"{second}.parquet", [row])
+        expected = rf"{second}\.parquet: expected the columns .*: add has_label$"
+        with pytest.raises(UserError, match=expected):
+            make_source(str(tmp_path)).open()
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path, write_parquet: Write) -> None:
@@ -166,7 +169,7 @@ def test_what_is_no_source_is_refused(tmp_path: Path, write_parquet: Write) -> N
         make_source({"name": "parket", "path": "x"})
     row = {"caption": None, "jpg_0": b"", "jpg_1": b"", "label_0": 1.0}
     path = write_parquet(tmp_path / "p.parquet", [row | {"caption": "a"}, row])
-    with pytest.raises(UserError, match="row 1: expected a caption, got null"):
+    with pytest.raises(UserError, match="row 1: expected text in column 'caption', got null"):
         make_source(str(path)).open()
 
 
@@ -290,14 +293,14 @@ def test_rankings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     for row, message in (
         ({"prompt": "a", "image_path": ["x", "y"]}, "item 0: expected an object with .*rank"),
-        ({"prompt": "a", "image_path": ["x", "y"], "rank": [1]}, "ranking 0: expected one rank"),
+        ({"prompt": "a", "image_path": ["x", "y"], "rank": [1]}, "item 0: expected one rank"),
         ({"prompt": "a", "image_path": ["x"], "rank": ["best"]}, "expected one rank"),
     ):
         path.write_text(json.dumps([row]))
         with pytest.raises(UserError, match=message):
             make_source(str(path)).open()
     path.write_text("[")
-    with pytest.raises(UserError, match="is no json"):
+    with pytest.raises(UserError, match="expected JSON"):
         make_source(str(path)).open()
 
 
@@ -314,7 +317,7 @@ def test_a_folder_of_files(tmp_path: Path) -> None:
     rows = make_source(str(path)).open()
     assert rows.images(0) == (jpeg(1), jpeg(2))
     assert rows.labels.tolist() == [1.0, 1.0]
-    with pytest.raises(BadPair, match=r"gone\.jpg: No such file"):
+    with pytest.raises(BadPair, match=r"no file .*gone\.jpg"):
         rows.images(1)
     before = rows.sha256()
     (tmp_path / "gone.jpg").write_bytes(jpeg(3))
@@ -350,3 +353,199 @@ def test_labels_are_floats(ranked: Path) -> None:
 )  # fmt: skip
 def test_a_path_alone_is_of_the_source_that_claims_its_suffix(path: str, name: str) -> None:
     assert make_source(path) == make_source({"name": name, "path": path})
+
+
+IMAGES = {"jpg_0": [jpeg(0), jpeg(2)], "jpg_1": [jpeg(1), jpeg(3)]}
+
+
+def pick(path: Path, **columns: Any) -> Path:
+    """Two pairs in the schema of Pick-a-Pic, with some columns other than usual."""
+    plain = {"caption": ["a", "b"], **IMAGES, "label_0": [1.0, 0.0]}
+    pq.write_table(pa.table(plain | columns), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[1, 0], [True, False], pa.array([1, 0], pa.int8()), pa.array([1, 0], pa.decimal128(3, 1))],
+)
+@pytest.mark.parametrize("judged", [[True, True], [1, 1], [1.0, 1.0]])
+def test_numbers_and_truths_of_any_type_are_read(tmp_path: Path, labels: Any, judged: Any) -> None:
+    """Beside shards of other types, too."""
+    pick(tmp_path / "0.parquet", has_label=pa.array([True, False]))
+    pick(tmp_path / "1.parquet", label_0=labels, has_label=judged)
+    rows = make_source(str(tmp_path)).open()
+    np.testing.assert_array_equal(rows.labels, [1, np.nan, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"label_0": ["1", "0"]}, "x.parquet: expected numbers in column 'label_0', got string"),
+        ({"label_0": ["left", ""]}, "x.parquet: expected numbers in column 'label_0', got string"),
+        ({"label_1": ["0", "1"]}, "x.parquet: expected numbers in column 'label_1', got string"),
+        ({"has_label": ["True", ""]}, "expected true or false in column 'has_label', got string"),
+        ({"has_label": [1, 2]}, "row 1: expected true or false in column 'has_label', got 2"),
+        ({"has_label": [1, float("nan")]}, "row 1: expected true or false .*, got nan"),
+        ({"caption": [["a"], ["b"]]}, "expected text in column 'caption', got list"),
+        ({"caption": [b"a", b"caf\xe9"]}, "expected text in column 'caption', got binary"),
+        ({"caption": ["a", None]}, "row 1: expected text in column 'caption', got null"),
+        ({"jpg_1": ["a.jpg", "b.jpg"]}, "the bytes of an encoded image in column 'jpg_1', got str"),
+    ],
+)
+def test_columns_of_another_kind_are_refused_by_name(
+    tmp_path: Path, columns: dict[str, Any], told: str
+) -> None:
+    source = make_source(str(pick(tmp_path / "x.parquet", **columns)))
+    with pytest.raises(UserError, match=told) as caught:
+        source.open()
+    assert "x.parquet" in str(caught.value)
+
+
+def test_all_that_is_wrong_with_files_is_told_at_once(tmp_path: Path) -> None:
+    pick(tmp_path / "a.parquet", label_0=["1", "0"], caption=["a", None])
+    pick(tmp_path / "b.parquet")
+    pick(tmp_path / "c.parquet", caption=[1, 2])
+    with pytest.raises(UserError) as caught:
+        make_source(str(tmp_path)).open()
+    assert str(caught.value).split("; ") == [
+        "a.parquet row group 0 row 1: expected text in column 'caption', got null",
+        f"{tmp_path}/a.parquet: expected numbers in column 'label_0', got string",
+        f"{tmp_path}/c.parquet: expected text in column 'caption', got int64",
+    ]
+
+
+def test_damage_within_a_parquet_file_names_it(tmp_path: Path) -> None:
+    """Wherever it is: it is either told, or what is read are the rows that were written."""
+    whole = pick(tmp_path / "x.parquet").read_bytes()
+    expected = make_source(str(tmp_path / "x.parquet")).open().images(0)
+    rng = np.random.default_rng(0)
+    for place in rng.integers(4, len(whole), size=60):
+        data = bytearray(whole)
+        data[place] ^= 0xFF
+        (tmp_path / "x.parquet").write_bytes(data)
+        try:
+            rows = make_source(str(tmp_path / "x.parquet")).open()
+            found = rows.images(0)
+        except (UserError, BadPair) as error:
+            assert "\n" not in str(error)
+            continue
+        assert [len(image) for image in found] == [len(image) for image in expected]
+
+
+RANKS = "expected one rank for each of"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "told"),
+    [
+        ([1, None], "got a NoneType"), ([1, True], "got a bool"), ([1, "2"], "got a str"),
+        ([1], "got 1"), ([1, 2, 3], "got 3"), (None, "got null"), ("12", "got str"),
+        ({"a": 1}, "got dict"),
+    ],
+)  # fmt: skip
+def test_ranks_that_are_no_numbers_are_refused(tmp_path: Path, ranks: Any, told: str) -> None:
+    rows = [
+        {"prompt": "a", "image_path": ["x", "y"], "rank": [1, 2]},
+        {"prompt": "a", "image_path": ["x", "y"], "rank": ranks},
+    ]
+    (tmp_path / "r.json").write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=rf"r\.json item 1: {RANKS} 2 images.*{told}"):
+        make_source(str(tmp_path / "r.json")).open()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "told"),
+    [
+        ([[1.0, float("nan")]], f"row 0: {RANKS} its images.*got nan"),
+        ([[1.0, None]], f"row 0: {RANKS} its images.*got a NoneType"),
+        ([None], f"row 0: {RANKS} its images.*got null"),
+        ([[True, False]], r"expected lists of numbers in column 'rank', got list<\w+: bool>"),
+        ([["1", "2"]], r"expected lists of numbers in column 'rank', got list<\w+: string>"),
+        ([1], "expected lists of numbers in column 'rank', got int64"),
+    ],
+)
+def test_ranks_in_parquet_that_are_no_numbers_are_refused(
+    tmp_path: Path, ranks: list[Any], told: str
+) -> None:
+    images = pa.array([[jpeg(0), jpeg(1)]])
+    kind = pa.list_(pa.float64()) if ranks == [None] else None
+    table = pa.table({"prompt": ["a"], "image_path": images, "rank": pa.array(ranks, kind)})
+    pq.write_table(table, tmp_path / "r.parquet")
+    with pytest.raises(UserError, match=told):
+        make_source({"name": "rankings", "path": str(tmp_path / "r.parquet")}).open()
+
+
+def test_a_ranking_with_more_images_than_ranks_is_a_bad_pair(tmp_path: Path) -> None:
+    images = pa.array([[jpeg(0), jpeg(1), jpeg(2)]])
+    table = pa.table({"prompt": ["a"], "image_path": images, "rank": [[1, 2]]})
+    pq.write_table(table, tmp_path / "r.parquet")
+    rows = make_source({"name": "rankings", "path": str(tmp_path / "r.parquet")}).open()
+    with pytest.raises(BadPair, match="expected 2 images, one for each rank, got 3"):
+        rows.images(0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("prompt", None), ("prompt", ["a"]), ("winner", 1), ("loser", None)]
+)
+def test_a_line_of_pairs_that_is_no_text_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    rows = [{"prompt": "a", "winner": "x", "loser": "y"}] * 2
+    rows[1] = {**rows[1], key: value}
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=rf"p\.jsonl:2: expected .*{key}.* as text, got"):
+        make_source(str(tmp_path / "p.jsonl")).open()
+
+
+@pytest.mark.parametrize(
+    ("names", "mend"),
+    [
+        (
+            ("data/train-00000-of-00001-ab.parquet", "data/validation_unique-00000.parquet",
+             "data/test-00000.parquet"),
+            'got train (1), validation (1), test (1): choose one, as by files: '
+            '"data/train-*.parquet"',
+        ),
+        (("train/0.parquet", "test/0.parquet"), 'files: "train/*.parquet"'),
+        (("d/train/0.parquet", "d/val/0.parquet"), 'files: "d/train/*.parquet"'),
+        (("train.parquet", "Test.parquet"), 'files: "train*.parquet"'),
+        (("train/a/0.parquet", "train/b/0.parquet", "test/0.parquet"),
+         'files: "train/**/*.parquet"'),
+    ],
+)  # fmt: skip
+def test_several_splits_are_refused_with_the_setting_that_takes_one(
+    tmp_path: Path, names: tuple[str, ...], mend: str
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pick(tmp_path / name)
+    for source in (str(tmp_path), f"{tmp_path}/**/*.parquet"):
+        with pytest.raises(UserError, match="expected the files of one split") as caught:
+            make_source(source).open()
+        told = str(caught.value)
+        pattern = told.rpartition(': "')[2].strip('"')
+        if source == str(tmp_path):
+            assert told.endswith(mend)
+            chosen = make_source({"name": "parquet", "path": source, "files": pattern})
+        else:
+            chosen = make_source(pattern)
+        trained = sum("train" in name for name in names)
+        assert len(chosen.open()) == 2 * trained
+
+
+def test_rankings_of_several_splits_are_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        table = pa.table({"prompt": ["a"], "image_path": [[jpeg(0), jpeg(1)]], "rank": [[1, 2]]})
+        pq.write_table(table, tmp_path / f"{split}-0.parquet")
+    with pytest.raises(UserError, match="expected the files of one split") as caught:
+        make_source({"name": "rankings", "path": str(tmp_path)}).open()
+    path = str(caught.value).rpartition('path: "')[2].strip('"')
+    assert len(make_source({"name": "rankings", "path": path}).open()) == 1
+
+
+def test_a_pipe_for_an_image_is_a_bad_pair(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.jpg")
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a", "winner": "w.jpg", "loser": "w.jpg"}')
+    rows = make_source(str(tmp_path / "p.jsonl")).open()
+    with pytest.raises(BadPair, match="expected a file, got a pipe"):
+        rows.images(0)
+    assert rows.sha256()

@@ -1,6 +1,7 @@
 """One way to open an image."""
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,41 @@ def test_grey_of_16_bits_is_scaled(kind: str, order: str) -> None:
     assert np.array_equal(np.asarray(open_image(exact)), RAMP)
 
 
+def tiff(bits: int, photometric: int, data: bytes, width: int) -> bytes:
+    """A grey image of one row; Pillow writes no such ones."""
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1,
+            279: len(data)}  # fmt: skip
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II" + struct.pack("<HI", 42, 8 + len(data))
+    return head + data + struct.pack("<H", len(tags)) + table + bytes(4)
+
+
+def test_grey_of_12_bits_and_grey_whose_highest_value_is_black() -> None:
+    twelve = bytes([0x00, 0x08, 0x00, 0xFF, 0xF3, 0xE8])  # 0, 2048, 4095 and 1000.
+    assert np.asarray(open_image(tiff(12, 1, twelve, 4))).tolist() == [[0, 128, 255, 62]]
+    wide = np.array([0, 65535, 257, 32768], "<u2").tobytes()
+    assert np.asarray(open_image(tiff(16, 0, wide, 4))).tolist() == [[255, 0, 254, 127]]
+
+
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_values_of_no_known_range_are_refused(mode: str) -> None:
     with pytest.raises(BadImage, match=f"got mode '{mode}'"):
         open_image(encode(Image.fromarray(RAMP).convert(mode), "TIFF"))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_image_stands_upright(orientation: int) -> None:
+def test_an_image_stands_upright(orientation: int, kind: str, dtype: type[np.generic]) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    data = encode(Image.fromarray(RAMP[:4]), "PNG", exif=exif)
+    data = encode(Image.fromarray(RAMP[:4].astype(dtype)), kind, exif=exif)
     with Image.open(io.BytesIO(data)) as opened:
         upright = ImageOps.exif_transpose(opened)
     found = open_image(data)
-    assert np.array_equal(np.asarray(found), np.asarray(upright))
+    shown = np.asarray(upright) if dtype is np.uint8 else (np.asarray(upright) + 128) // 257
+    assert np.array_equal(np.asarray(found), shown)
+    assert found.getexif().get(ExifTags.Base.Orientation, 1) == 1
     assert image_size(data) == (found.height, found.width)
 
 

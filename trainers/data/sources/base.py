@@ -1,18 +1,19 @@
 """What a source of preference pairs is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainers.data.hashes import remembered_sha256
-from trainers.errors import UserError
-from trainers.input.paths import inside
+from trainers.errors import UserError, refuse
+from trainers.input.paths import inside, is_regular, read_bytes
+from trainers.input.text import read_json, read_jsonl
 from trainers.registry import Settings
 
 Labels = NDArray[np.float64]
@@ -75,6 +76,36 @@ class Source(Settings, ABC):
         """
 
 
+def read_objects(path: Path, fields: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Place and object of each item of a json list, or of each line of jsonl.
+
+    Raises:
+        UserError: If the file is missing or is no json, or objects lack a field.
+    """
+    if not path.exists():
+        raise UserError(f"no preference pairs at {path}: give the path of a json or jsonl file")
+    if path.suffix == ".json":
+        value = read_json(path)
+        if not isinstance(value, list):
+            raise UserError(f"{path}: expected a list of objects, got a {type(value).__name__}")
+        items = [(f"{path} item {number}", item) for number, item in enumerate(value)]
+    else:
+        items = list(read_jsonl(path))
+    refuse(
+        [
+            f"{place}: expected an object with {', '.join(fields)}, got "
+            + (f"one without {lacking}" if isinstance(item, dict) else f"a {type(item).__name__}")
+            for place, item in items
+            if (lacking := _lacking(item, fields))
+        ]
+    )
+    return items
+
+
+def _lacking(item: object, fields: Sequence[str]) -> str:
+    return ", ".join(f for f in fields if not isinstance(item, dict) or f not in item)
+
+
 def describe_label(label: float) -> str:
     """What a label says, legal or not."""
     special = {MISSING: "null or NaN", CONTRADICTED: "a label_1 that is not 1 - label_0"}
@@ -93,19 +124,26 @@ def read_inside(folder: Path, name: str) -> bytes:
 
     Raises:
         UserError: If ``name`` leads out of the folder.
-        BadPair: If there is no such file.
+        BadPair: If there is no such file, or it cannot be read.
     """
+    path = _path_in(folder, name)
     try:
-        return _path_in(folder, name).read_bytes()
-    except OSError as error:
-        raise BadPair(f"{name}: {error.strerror}") from error
+        return read_bytes(path)
+    except UserError as error:
+        raise BadPair(str(error)) from error
 
 
 def file_hashes(folder: Path, names: Iterable[str]) -> list[str | None]:
-    """sha256 of each file of a folder, None where there is none.
+    """sha256 of each file of a folder, None where there is none that can be read.
 
     Raises:
         UserError: If a name leads out of the folder.
     """
-    paths = [_path_in(folder, name) for name in names]
-    return [remembered_sha256(path) if path.is_file() else None for path in paths]
+    return [_file_hash(path) for path in [_path_in(folder, name) for name in names]]
+
+
+def _file_hash(path: Path) -> str | None:
+    try:
+        return remembered_sha256(path) if is_regular(path) else None
+    except OSError:
+        return None

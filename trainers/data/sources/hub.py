@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 
 from trainers.data.sources.shards import Shard
+from trainers.data.sources.splits import one_split
 from trainers.errors import UserError
 
 HUB = re.compile(r"([\w.-]+/[\w.-]+)@([\w.-]+)")
@@ -86,7 +87,8 @@ def stream(data: HubSet, files: str) -> list[Shard]:
         files: Pattern of the files in it.
 
     Raises:
-        UserError: If downloads are forbidden, there are no such files, or the Hub does not answer.
+        UserError: If downloads are forbidden, there are no such files, they are several splits, or
+            the Hub does not answer.
     """
     from huggingface_hub import HfApi, HfFileSystem, is_offline_mode
 
@@ -113,7 +115,9 @@ def stream(data: HubSet, files: str) -> list[Shard]:
             f"no preference pairs at {data}: expected files {files}, got "
             f"{', '.join(PurePosixPath(path).name for path in list(listed)[:5]) or 'none'}"
         )
-    return [_StreamedShard(system, listed[path]) for path in sorted(found, key=PurePosixPath)]
+    paths = sorted(found, key=PurePosixPath)
+    one_split([PurePosixPath(path).relative_to(root) for path in paths], str(data), "", "files")
+    return [_StreamedShard(system, listed[path]) for path in paths]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from trainers.data.sources.base import (
 )
 from trainers.data.sources.hub import HubSet, download, stream
 from trainers.data.sources.shards import Shard, Shards, as_bytes, find_shards
-from trainers.errors import UserError
+from trainers.input.parquet import as_flags, as_numbers, as_texts, holds_images
 
 COLUMNS = ("caption", "jpg_0", "jpg_1", "label_0")
 
@@ -98,28 +98,26 @@ class _ParquetRows(Rows):
 
 def _open(found: Sequence[Shard]) -> Rows:
     shards = Shards(found, COLUMNS)
-    extra = [column for column in ("label_1", "has_label") if column in shards.names]
-    table = shards.table(["caption", "label_0", *extra])
-    prompts = table["caption"].cast(pa.large_string())
+    shards.require(("jpg_0", "jpg_1"), holds_images)
+    kinds = {"caption": as_texts, "label_0": as_numbers, "label_1": as_numbers,
+             "has_label": as_flags}  # fmt: skip
+    # What some of the files have all must: what a file without it means is not to be guessed.
+    table = shards.table({c: k for c, k in kinds.items() if c in shards.names})
     labels = _floats(table["label_0"])
-    if "label_1" in extra:
+    if "label_1" in table.column_names:
         other = _floats(table["label_1"])
         with np.errstate(invalid="ignore"):
             # One of two labels that disagree is wrong, and nobody knows which.
             both = np.isfinite(labels) & np.isfinite(other)
             labels[both & (labels + other != 1)] = CONTRADICTED
-    if "has_label" in extra:
+    if "has_label" in table.column_names:
         judged = np.asarray(table["has_label"].fill_null(False).to_numpy(zero_copy_only=False))
         labels[~judged.astype(bool)] = np.nan
-    rows = _ParquetRows(prompts, labels, shards)
-    if prompts.null_count:
-        row = int(np.argmax(prompts.is_null().to_numpy()))
-        raise UserError(f"{rows.place(row)}: expected a caption, got null: remove the row")
-    return rows
+    return _ParquetRows(table["caption"], labels, shards)
 
 
 def _floats(column: pa.ChunkedArray) -> Labels:
-    """A column as float64."""
-    values = np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+    """Numbers, and ``MISSING`` where there are none."""
+    values = np.array(column.to_numpy(zero_copy_only=False), dtype=np.float64)
     values[np.isnan(values)] = MISSING
     return values

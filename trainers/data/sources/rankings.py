@@ -6,7 +6,7 @@ The fields are by default those of the test split of HPD v2 (Wu et al. 2023, arX
 human_preference``, ``best: highest``.
 """
 
-import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -18,12 +18,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainers.data.hashes import remembered_sha256
-from trainers.data.sources.base import BadPair, Rows, Source, file_hashes, read_inside
+from trainers.data.sources.base import (
+    BadPair,
+    Rows,
+    Source,
+    file_hashes,
+    read_inside,
+    read_objects,
+)
 from trainers.data.sources.shards import Shards, as_bytes, find_shards
-from trainers.errors import UserError
+from trainers.errors import UserError, refuse
 from trainers.files import canonical_json, sha256_text
+from trainers.input.parquet import as_lists, as_texts, holds_lists_of_images
+from trainers.input.text import as_text
 
 Which = Literal["all", "best-worst", "adjacent"]
+Best = Literal["lowest", "highest"]
 
 
 class Rankings(Source):
@@ -35,7 +45,7 @@ class Rankings(Source):
     """A json (list) or jsonl file, or as for ``parquet``, but not on the Hub."""
     pairs: Which = "all"
     """Every two images of a ranking; its best and worst; or neighbours in it."""
-    best: Literal["lowest", "highest"] = "lowest"
+    best: Best = "lowest"
     """Which rank is the best one."""
     prompt: str = "prompt"
     images: str = "image_path"
@@ -61,18 +71,21 @@ class _RankedRows(Rows):
     lists: "_Paths | Shards"
     of: NDArray[np.int64]
     """``[N, 3]``: the ranking, and the numbers of images 0 and 1 in it."""
+    sizes: tuple[int, ...]
+    """How many ranks each ranking has."""
 
     def images(self, row: int) -> tuple[bytes, bytes]:
         """See the base class."""
         ranking, first, second = self.of[row].tolist()
         (images,) = self.lists.values(ranking, (self.source.images,))
-        if max(first, second) >= len(images):
-            raise BadPair(f"{len(images)} images for more ranks")
+        count = None if images is None else len(images)
+        if count != self.sizes[ranking]:
+            raise BadPair(f"expected {self.sizes[ranking]} images, one for each rank, got {count}")
         return self._bytes(images[first]), self._bytes(images[second])
 
     def _bytes(self, image: Any) -> bytes:
         if isinstance(self.lists, _Paths):
-            return read_inside(self.lists.folder, str(image))
+            return read_inside(self.lists.folder, image)
         data = as_bytes(image)
         if data is None:
             raise BadPair("an image of the ranking has no bytes")
@@ -93,94 +106,115 @@ class _Paths:
     """The rankings of a json file."""
 
     file: Path
-    rankings: list[dict[str, Any]]
-    images: str
+    places: list[str]
+    images: list[list[str]]
+    """Names of the images of each."""
 
     @property
     def folder(self) -> Path:
         return self.file.parent
 
-    def values(self, row: int, columns: tuple[str, ...]) -> list[Any]:
-        return [self.rankings[row][column] for column in columns]
+    def values(self, row: int, columns: tuple[str, ...]) -> list[list[str]]:
+        return [self.images[row]]
 
     def place(self, row: int) -> str:
-        return f"{self.file.name} ranking {row}"
+        return self.places[row]
 
     def sha256(self) -> str:
-        names = sorted({str(name) for ranking in self.rankings for name in ranking[self.images]})
+        names = sorted({name for images in self.images for name in images})
         return sha256_text(
             canonical_json([remembered_sha256(self.file), file_hashes(self.folder, names)])
         )
 
 
-def read_json(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """The objects of a json list or of jsonl lines.
-
-    Raises:
-        UserError: If the file is missing or is no json, or an object lacks a field.
-    """
-    if not path.is_file():
-        raise UserError(f"no preference pairs at {path}: give the path of a json or jsonl file")
-    text = path.read_text()
-    try:
-        lines = [line for line in text.splitlines() if line.strip()]
-        rows = json.loads(text) if path.suffix == ".json" else [json.loads(li) for li in lines]
-    except ValueError as error:
-        raise UserError(f"{path} is no {path.suffix[1:]}: {error}") from error
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict) or not set(fields) <= row.keys():
-            raise UserError(
-                f"{path}: item {number}: expected an object with {', '.join(fields)}, got {row!r}"
-            )
-    return list(rows)
-
-
 def _from_json(source: Rankings) -> Rows:
     file, fields = Path(source.path), (source.prompt, source.images, source.ranks)
-    rankings = read_json(file, fields)
-    prompts, images, ranks = ([r[field] for r in rankings] for field in fields)
-    lists = _Paths(file, rankings, source.images)
-    return _ranked(source, lists, [str(p) for p in prompts], [len(i) for i in images], ranks)
+    places, prompts, images, ranks = [], [], [], []
+    problems: list[str] = []
+    for place, row in read_objects(file, fields):
+        try:
+            prompts.append(as_text(row[source.prompt], place))
+            images.append(_names(row[source.images], place))
+            ranks.append(row[source.ranks])
+            places.append(place)
+        except UserError as error:
+            problems.append(str(error))
+    refuse(problems)
+    lists = _Paths(file, places, images)
+    return _ranked(source, lists, prompts, ranks, [len(names) for names in images])
+
+
+def _names(value: object, place: str) -> list[str]:
+    if not isinstance(value, list):
+        raise UserError(
+            f"{place}: expected a list of names of images, got a {type(value).__name__}"
+        )
+    return [as_text(name, place, "the name of an image") for name in value]
 
 
 def _from_parquet(source: Rankings) -> Rows:
-    columns = (source.prompt, source.images, source.ranks)
-    shards = Shards(find_shards(source.path, "**/*.parquet"), columns)
-    table = shards.table([source.prompt, source.ranks])
-    ranks = table[source.ranks].to_pylist()
-    prompts = table[source.prompt].to_pylist()
-    return _ranked(source, shards, prompts, [len(r) for r in ranks], ranks)
+    shards = Shards(find_shards(source.path, "**/*.parquet", key="path"), ())
+    shards.require((source.images,), holds_lists_of_images)
+    table = shards.table({source.prompt: as_texts, source.ranks: as_lists})
+    prompts, ranks = (table[name].to_pylist() for name in (source.prompt, source.ranks))
+    return _ranked(source, shards, prompts, ranks)
 
 
 def _ranked(
     source: Rankings,
     lists: "_Paths | Shards",
     prompts: list[str],
-    counts: list[int],
-    ranks: list[list[float]],
+    ranks: Sequence[object],
+    counts: Sequence[int] | None = None,
 ) -> Rows:
+    """Pairs of rankings; ``counts`` says how many images each has, where that is known by now."""
     texts: list[str] = []
     labels: list[float] = []
     of: list[tuple[int, int, int]] = []
-    for number, (prompt, count, values) in enumerate(zip(prompts, counts, ranks, strict=True)):
-        if len(values) != count or any(isinstance(v, str) or v is None for v in values):
-            raise UserError(
-                f"{lists.place(number)}: expected one rank for each of {count} images, got "
-                f"{values!r}"
-            )
-        sign = 1.0 if source.best == "lowest" else -1.0
-        for first, second, label in _pairs([sign * v for v in values], source.pairs):
+    sizes: list[int] = []
+    problems: list[str] = []
+    for number, (prompt, values) in enumerate(zip(prompts, ranks, strict=True)):
+        try:
+            found = _numbers(values, counts[number] if counts else None)
+        except ValueError as error:
+            problems.append(f"{lists.place(number)}: {error}")
+            continue
+        sizes.append(len(found))
+        for first, second, label in _pairs(found, source.best, source.pairs):
             texts.append(prompt)
             labels.append(label)
             of.append((number, first, second))
+    refuse(problems)
     where = np.array(of, dtype=np.int64).reshape(-1, 3)
     prompts_of = pa.chunked_array([pa.array(texts, pa.large_string())])
-    return _RankedRows(prompts_of, np.array(labels, dtype=np.float64), source, lists, where)
+    return _RankedRows(
+        prompts_of, np.array(labels, dtype=np.float64), source, lists, where, tuple(sizes)
+    )
 
 
-def _pairs(ranks: list[float], which: Which) -> Iterator[tuple[int, int, float]]:
-    """Numbers of the better and the other image, and 1.0, or 0.5 for a tie; lowest is best."""
-    order = sorted(range(len(ranks)), key=lambda i: ranks[i])
+def _numbers(values: object, count: int | None) -> list[float]:
+    """The ranks of a ranking, one for each image.
+
+    Raises:
+        ValueError: If they are something else.
+    """
+    told = "its images" if count is None else f"{count} images"
+    expected = f"expected one rank for each of {told}, a finite number"
+    if not isinstance(values, list):
+        raise ValueError(f"{expected}, got {'null' if values is None else type(values).__name__}")
+    if count not in (None, len(values)):
+        raise ValueError(f"{expected}, got {len(values)}")
+    for value in values:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{expected}, got a {type(value).__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{expected}, got {value}")
+    return values
+
+
+def _pairs(ranks: list[float], best: Best, which: Which) -> Iterator[tuple[int, int, float]]:
+    """Numbers of the better and the other image, and 1.0, or 0.5 for a tie."""
+    order = sorted(range(len(ranks)), key=lambda i: ranks[i] if best == "lowest" else -ranks[i])
     if len(order) < 2:
         return
     chosen: Iterable[tuple[int, int]]

@@ -3,11 +3,11 @@
 import glob
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainers.data.hashes import remembered_sha256
-from trainers.errors import UserError
+from trainers.data.sources.splits import one_split
+from trainers.errors import UserError, refuse
 from trainers.files import canonical_json, sha256_text
+from trainers.input.parquet import Kind, Misfit, parquet_errors
 
 GROUPS = 2
 """Row groups kept in memory: rows are mostly asked for in their order."""
@@ -69,15 +71,16 @@ class LocalShard(Shard):
         return str(self.path)
 
 
-def find_shards(path: str, files: str) -> list[Shard]:
+def find_shards(path: str, files: str, key: str = "files") -> list[Shard]:
     """The parquet files that ``path`` stands for, in order of their names.
 
     Args:
         path: A file, a folder, or a pattern with ``*``.
         files: Pattern of the files below a folder.
+        key: The setting that chooses among the files of a folder: ``files``, or ``path``.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or they are several splits.
     """
     place = Path(path)
     if place.is_dir():
@@ -91,6 +94,10 @@ def find_shards(path: str, files: str) -> list[Shard]:
         raise UserError(
             f"no preference pairs at {path}: give a parquet file, a folder or a pattern of them"
         )
+    parts = takewhile(lambda part: "*" not in part, place.parts)
+    root = place if place.is_dir() else Path(*parts)
+    prefix, key = ("", key) if place.is_dir() and key == "files" else (f"{root}/", "path")
+    one_split([shard.relative_to(root) for shard in found], path, prefix, key)
     return [LocalShard(shard) for shard in found]
 
 
@@ -104,7 +111,11 @@ class Shards:
             UserError: If a file is no parquet, or lacks one of ``columns``.
         """
         self.shards = list(shards)
-        self._footers = self._each(lambda shard: _footer(self.shards[shard]))
+        read = self._each(lambda shard: _footer(self.shards[shard]))
+        self._footers, self._schemas = (
+            [footer for footer, _ in read],
+            [schema for _, schema in read],
+        )
         self._require(columns)
         sizes = [
             [int(footer.row_group(group).num_rows) for group in range(footer.num_row_groups)]
@@ -112,7 +123,9 @@ class Shards:
         ]
         self._groups = [(s, g) for s, groups in enumerate(sizes) for g in range(len(groups))]
         self._ends = list(accumulate(size for groups in sizes for size in groups))
-        self.names = _columns(self._footers[0])
+        self._starts = [0, *accumulate(sum(groups) for groups in sizes)]
+        self.names = list(dict.fromkeys(n for schema in self._schemas for n in schema.names))
+        """Columns that one file or more has."""
         # Bound to this object, so that both go when it does.
         self._file = lru_cache(maxsize=4)(self._open)
         self._group = lru_cache(maxsize=GROUPS)(self._read)
@@ -121,19 +134,50 @@ class Shards:
         """Number of rows."""
         return self._ends[-1] if self._ends else 0
 
-    def table(self, columns: Sequence[str]) -> pa.Table:
-        """Whole columns of all files.
+    def table(self, columns: Mapping[str, Kind]) -> pa.Table:
+        """Whole columns of all files, each file's brought to the kind that is meant.
 
         Raises:
-            UserError: If a file lacks one.
+            UserError: If a file lacks one, or holds another kind; all such columns are named.
         """
-        self._require(columns)  # A reader leaves out what is not there, without a word.
+        self._require(list(columns))  # A reader leaves out what is not there, without a word.
+        found = self._each(lambda shard: self._converted(shard, columns))
+        refuse([line for _, lines in found for line in lines])
+        return pa.concat_tables([table for table, _ in found])
 
-        def read(shard: int) -> pa.Table:
-            with self._open(shard) as file:
-                return file.read(columns=list(columns))
+    def _converted(self, shard: int, columns: Mapping[str, Kind]) -> tuple[pa.Table, list[str]]:
+        """The columns of a file that are as they should be, and what is wrong with others."""
+        with parquet_errors(self.shards[shard]), self._open(shard) as file:
+            table = file.read(columns=list(columns))
+        problems = []
+        arrays = {}
+        for name, kind in columns.items():
+            try:
+                arrays[name] = kind(table[name])
+            except Misfit as error:
+                row = error.row
+                place = self.shards[shard] if row is None else self.place(self._starts[shard] + row)
+                problems.append(
+                    f"{place}: expected {error.expected} in column {name!r}, got {error.got}"
+                )
+        return pa.table(arrays), problems
 
-        return pa.concat_tables(self._each(read), promote_options="permissive")
+    def require(self, columns: Sequence[str], kind: Callable[[pa.DataType], bool]) -> None:
+        """Have columns that are read row by row be of a kind of encoded images.
+
+        Raises:
+            UserError: If a file lacks one, or holds another type.
+        """
+        self._require(columns)
+        problems = []
+        for shard, schema in zip(self.shards, self._schemas, strict=True):
+            problems += [
+                f"{shard}: expected the bytes of an encoded image in column {name!r}, got "
+                f"{schema.field(name).type}"
+                for name in columns
+                if not kind(schema.field(name).type)
+            ]
+        refuse(problems)
 
     def values(self, row: int, columns: tuple[str, ...]) -> list[Any]:
         """The values of a row, as Python objects; its row group is read and kept for a while."""
@@ -161,31 +205,29 @@ class Shards:
             return list(pool.map(work, range(len(self.shards))))
 
     def _require(self, columns: Sequence[str]) -> None:
-        for shard, footer in zip(self.shards, self._footers, strict=True):
-            have = _columns(footer)
+        problems = []
+        for shard, schema in zip(self.shards, self._schemas, strict=True):
+            have = schema.names
+            repeated = [column for column in columns if have.count(column) > 1]
+            problems += [f"{shard}: expected the column {c!r} once, got it twice" for c in repeated]
             if lacking := [column for column in columns if column not in have]:
-                raise UserError(
+                problems.append(
                     f"{shard}: expected the columns {', '.join(columns)}, got {', '.join(have)}: "
                     f"add {', '.join(lacking)}"
                 )
+        refuse(problems)
 
     def _open(self, shard: int) -> pq.ParquetFile:
         return self.shards[shard].open(self._footers[shard])
 
     def _read(self, shard: int, group: int, columns: tuple[str, ...]) -> pa.Table:
-        return self._file(shard).read_row_group(group, columns=list(columns))
+        with parquet_errors(self.shards[shard]):
+            return self._file(shard).read_row_group(group, columns=list(columns))
 
 
-def _footer(shard: Shard) -> Any:
-    try:
-        with shard.open() as file:
-            return file.metadata
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{shard}: expected a parquet file or a folder, got {error}") from error
-
-
-def _columns(footer: Any) -> list[str]:
-    return list(footer.schema.to_arrow_schema().names)
+def _footer(shard: Shard) -> tuple[Any, pa.Schema]:
+    with parquet_errors(shard), shard.open() as file:
+        return file.metadata, file.schema_arrow
 
 
 def as_bytes(value: Any) -> bytes | None:

@@ -23,7 +23,7 @@ class Discounted(TimestepLaw):
 
     name: ClassVar[str] = "discounted"
     gamma: float = Field(0.9, gt=0, le=1)
-    intervals: int = Field(10, ge=1)
+    intervals: int = Field(10, ge=1, le=1000)
 
     def timesteps(self, uniform: Tensor, count: int) -> Tensor:
         """Invert the piecewise linear distribution function; see the base class."""

@@ -15,7 +15,7 @@ from trainers.backbones import Backbone, Condition
 from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import NotFinite, UserError
-from trainers.files import clear, clear_parts, tell
+from trainers.files import clear, clear_parts, tell, writing
 from trainers.input.tensors import not_finite
 from trainers.machine.batches import split_batch
 from trainers.machine.execution import (
@@ -144,7 +144,8 @@ class Trainer:
         if self.processes.sharding:
             result = gather_network(self.result, self._load, self.processes.main)
         if self.processes.main and result is not None:
-            self.config.weights.save(result, self.backbone, folder)
+            with writing(folder):
+                self.config.weights.save(result, self.backbone, folder)
             write_record(folder, self.config)
             if not keep_checkpoint:
                 drop(folder / CHECKPOINT)

@@ -1,1 +1,1 @@
-"""What comes from outside is opened here, in one way each: paths, text, images, tensors."""
+"""What comes from outside is opened here, in one way each: paths, text, parquet, images, tensors."""

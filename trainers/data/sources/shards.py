@@ -148,7 +148,7 @@ class Shards:
     def _converted(self, shard: int, columns: Mapping[str, Kind]) -> tuple[pa.Table, list[str]]:
         """The columns of a file that are as they should be, and what is wrong with others."""
         with parquet_errors(self.shards[shard]), self._open(shard) as file:
-            table = file.read(columns=list(columns))
+            table = _whole(file.read(columns=list(columns)), self._footers[shard].num_rows)
         problems = []
         arrays = {}
         for name, kind in columns.items():
@@ -222,12 +222,20 @@ class Shards:
 
     def _read(self, shard: int, group: int, columns: tuple[str, ...]) -> pa.Table:
         with parquet_errors(self.shards[shard]):
-            return self._file(shard).read_row_group(group, columns=list(columns))
+            table = self._file(shard).read_row_group(group, columns=list(columns))
+            return _whole(table, self._footers[shard].row_group(group).num_rows)
 
 
 def _footer(shard: Shard) -> tuple[Any, pa.Schema]:
     with parquet_errors(shard), shard.open() as file:
         return file.metadata, file.schema_arrow
+
+
+def _whole(table: pa.Table, rows: int) -> pa.Table:
+    """A table that was read, if it has as many rows as the footer says."""
+    if len(table) != rows:
+        raise pa.ArrowInvalid(f"{len(table)} of the {rows} rows that its footer says")
+    return table
 
 
 def as_bytes(value: Any) -> bytes | None:

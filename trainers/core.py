@@ -15,7 +15,7 @@ from trainers.backbones import Backbone
 from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import NotFinite, UserError
-from trainers.examples import Examples, check_columns
+from trainers.examples import Examples, Inputs, check_columns
 from trainers.files import clear, clear_parts, tell
 from trainers.input.tensors import not_finite
 from trainers.machine.batches import split_batch
@@ -94,8 +94,7 @@ class Trainer:
     def _configure_networks(self) -> None:
         """Shard and configure each network; a frozen reference is the pretrained one itself."""
         config, sharding = self.config, self.processes.sharding
-        reference = None if self.reference is None else self.reference.model
-        roles = (self.policy, self.init, reference, self.average)
+        roles = (self.policy, self.init, self._reference, self.average)
         held = (config.weights.network(role) for role in roles if role is not None)
         networks = {id(network): network for network in held}
         for network in networks.values():
@@ -160,7 +159,8 @@ class Trainer:
         lr = config.optimizer.lr_at(self.step, config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        draws = self.stream.at(self._first + self._offset, self.split.rows)
+        first = self.step * config.batch_size
+        draws = self.stream.at(first + self._offset, self.split.rows)
         timesteps = config.timesteps.law.timesteps(draws.uniform, len(self.backbone.snr))
         self.optimizer.zero_grad(set_to_none=True)
         parts = torch.arange(self.split.rows).chunk(self.split.parts)
@@ -173,22 +173,21 @@ class Trainer:
         statistics, norm = self._update(
             [*names], self.processes.gather(stacked), lambda: self._fault(draws, timesteps)
         )
-        event = self._act()
+        event = self._act(first)
         return statistics.metrics(self.step, norm, lr, event, len(self.backbone.snr))
-
-    @property
-    def _first(self) -> int:
-        """Place in the stream at which the batch of this step begins."""
-        return self.step * self.config.batch_size
 
     @property
     def _offset(self) -> int:
         """Where this process's rows begin in a batch."""
         return self.processes.rank * self.split.rows
 
-    def _act(self) -> Event:
-        """Count the step, and let average and reference follow."""
-        first = self._first
+    @property
+    def _reference(self) -> nn.Module | None:
+        """The network of the reference, if there is one."""
+        return None if self.reference is None else self.reference.model
+
+    def _act(self, first: int) -> Event:
+        """Count the step, whose batch began at ``first``; let average and reference follow."""
         self.step += 1
         if self.config.ema is not None and self.average is not None:
             self.config.ema.after_step(self.step, self.average, self.policy)
@@ -247,9 +246,10 @@ class Trainer:
     def _backward(self, draws: Draws, timesteps: Tensor, means: Means | None) -> Values:
         """Add some rows' part to the gradients; gives the columns of :class:`StepStatistics`."""
         config = self.config
-        batch, statistics = self._batch(draws, timesteps, with_statistics=means is None)
+        inputs = self.examples.inputs(draws, timesteps, self.policy)
+        batch = self.examples.batch(inputs, draws, self.policy, self._reference)
         if means is None:
-            means = self._averaged(statistics)
+            means = self._averaged(self._statistics(inputs, draws, batch))
         guarded = config.safeguard.guard(replace(batch, means=means[0]))
         shown = replace(guarded, means=means[1], state=self.state)
         losses = config.objective.loss(shown)
@@ -260,38 +260,24 @@ class Trainer:
                        config.objective.figures(shown)]  # fmt: skip
         return columns_of(losses.detach(), batch, self.examples.sides(draws), *figures)
 
-    def _batch(self, draws: Draws, timesteps: Tensor, with_statistics: bool) -> tuple[Batch, Means]:
-        """What the objective is shown of rows, but for means, and what these are means of."""
-        reference = None if self.reference is None else self.reference.model
-        inputs = self.examples.inputs(draws, timesteps, self.policy)
-        batch = self.examples.batch(inputs, draws, self.policy, reference)
-        if not with_statistics:
-            return batch, []
-        told = batch
-        if self.config.objective.mismatched and reference is not None:
-            gain = self.examples.mismatched(
-                inputs, draws, self._captions_of_others(draws), self.policy, reference
-            )
-            told = replace(batch, mismatched=gain)
-        with torch.no_grad():
-            return batch, [plugin.statistics(told) for plugin in self.config.averaging]
-
-    def _captions_of_others(self, draws: Draws) -> tuple[Tensor, Tensor]:
-        """For each row the caption of the next one in the batch; after the last comes the first.
-
-        As pairs, and the draws for the caption dropout.
-        """
-        rows, drop = self.stream.captions(self._first, self.config.batch_size)
-        place = (draws.positions - self._first + 1) % self.config.batch_size
-        return rows[place], drop[place]
+    @torch.no_grad()
+    def _statistics(self, inputs: Inputs, draws: Draws, batch: Batch) -> Means:
+        """What safeguard and objective look at means of, row by row."""
+        if self.config.objective.mismatched and self._reference is not None:
+            captions = self.stream.captions_of_next(draws.positions, self.config.batch_size)
+            args = (inputs, draws, captions, self.policy, self._reference)
+            batch = replace(batch, mismatched=self.examples.mismatched(*args))
+        return [plugin.statistics(batch) for plugin in self.config.averaging]
 
     @torch.no_grad()
     def _means_ahead(self, draws: Draws, timesteps: Tensor, parts: Sequence[Tensor]) -> Means:
         """The means of this process's rows, by a pass over all of the batch."""
-        found = [
-            self._batch(draws.part(rows), timesteps[rows], with_statistics=True)[1]
-            for rows in parts
-        ]
+        found: list[Means] = []
+        for part in parts:
+            own_draws = draws.part(part)
+            inputs = self.examples.inputs(own_draws, timesteps[part], self.policy)
+            batch = self.examples.batch(inputs, own_draws, self.policy, self._reference)
+            found.append(self._statistics(inputs, own_draws, batch))
         whole: Means = []
         for columns in zip(*found, strict=True):
             names = [*columns[0]]

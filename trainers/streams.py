@@ -4,6 +4,7 @@ Position ``p`` of the stream fixes an example, its noises, its uniform draw for 
 whether its caption is dropped. Nothing here knows the arm, the batch size or the step.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -65,10 +66,19 @@ class Stream:
             positions=torch.tensor(positions),
         )
 
-    def captions(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """Of positions, as in :meth:`at`: the pairs ``int64[n]``, and the draws for the dropout."""
-        positions = range(first, first + count)
-        return self.rows(first, count), self._uniform("caption dropout", positions)
+    def captions_of_next(self, positions: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+        """The captions of the next position in the batch, whose last is followed by its first.
+
+        Args:
+            positions: ``int64[n]``, all of one batch.
+            batch_size: Batches begin at its multiples.
+
+        Returns:
+            Pairs ``int64[n]``, and their draws for the caption dropout, ``float64[n]``.
+        """
+        begins = positions // batch_size * batch_size
+        after = (begins + (positions - begins + 1) % batch_size).tolist()
+        return torch.tensor([self._row(p) for p in after]), self._uniform("caption dropout", after)
 
     def normal(self, axis: str, positions: Tensor, side: int) -> Tensor:
         """Further noise for an image of each position, ``float32[n, C, H, W]``.
@@ -96,7 +106,7 @@ class Stream:
         epoch, place = divmod(position, self.size)
         return int(_order(self.seed, epoch, self.size)[place])
 
-    def _uniform(self, axis: str, positions: range) -> Tensor:
+    def _uniform(self, axis: str, positions: Iterable[int]) -> Tensor:
         seeds = [derive(self.seed, axis, p) >> 10 for p in positions]
         return torch.tensor(seeds, dtype=torch.float64) / 2.0**53
 

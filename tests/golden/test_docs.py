@@ -1,5 +1,8 @@
 """The page on specs names every key there is, and its examples are specs."""
 
+import importlib.util
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,10 @@ from bench.spec.model import (
 )
 from trainers.config import TrainConfig
 from trainers.data.settings import DataSettings
+from trainers.noising import NOISINGS
+from trainers.objectives import OBJECTIVES
+from trainers.objectives.conformance import check
+from trainers.safeguards import SAFEGUARDS
 
 PAGE = (Path(__file__).parents[2] / "docs/specs.md").read_text()
 RESOLVED = {"version", "backbone", "base_sha256", "data_sha256", "seed"}
@@ -41,6 +48,29 @@ def test_every_key_is_named(kind: type[BaseModel]) -> None:
             or f"`{kind.__name__.lower()}.{field}`" in PAGE
         )
         assert named, field
+
+
+def test_the_objective_of_the_guide_is_a_whole_file(tmp_path: Path) -> None:
+    """As it stands, in a file of its own, it passes every check."""
+    guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    block = guide.split("one line in `trainers/objectives/__init__.py`:\n\n")[1]
+    path = tmp_path / "exponential.py"
+    path.write_text(textwrap.dedent(block.split("\n`trainers.objectives.conformance")[0]))
+    assert 15 <= len(path.read_text().splitlines()) <= 40
+    spec = importlib.util.spec_from_file_location("exponential", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "exponential", module)
+        spec.loader.exec_module(module)
+        check(module.Exponential())
+
+
+def test_every_objective_is_on_its_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/objectives.md").read_text()
+    for name in (*OBJECTIVES.names(), *SAFEGUARDS.names(), *NOISINGS.names()):
+        assert f"`{name}`" in page or f"name: {name}" in page, name
 
 
 def examples() -> list[dict[str, Any]]:

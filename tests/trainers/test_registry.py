@@ -9,10 +9,12 @@ import pytest
 from trainers.backbones import BACKBONES
 from trainers.errors import UserError
 from trainers.files import sha256_text
+from trainers.noising import NOISINGS
 from trainers.objectives import OBJECTIVES
 from trainers.objectives.dpo import DPO
 from trainers.references import REFERENCES
 from trainers.registry import Registry, Settings, build
+from trainers.safeguards import SAFEGUARDS
 from trainers.timesteps import LAWS, SCALES
 
 SOURCE = """
@@ -25,7 +27,9 @@ class Hinge(DPO):
     width: float = Field(1.0, gt=0)
 """
 
-SLOTS: list[Registry[type[Any]]] = [OBJECTIVES, REFERENCES, LAWS, SCALES]
+SLOTS: list[Registry[type[Any]]] = [
+    OBJECTIVES, SAFEGUARDS, NOISINGS, REFERENCES, LAWS, SCALES
+]  # fmt: skip
 
 
 def install(

@@ -167,7 +167,6 @@ def a_state_goes_through_a_checkpoint(objective: Objective) -> None:
     kept: Mapping[str, Tensor] = as_state(objective.initial_state())
     if not kept:
         return
-    _expect(objective.group is None, "a group of None: a state follows the whole batch")
     through = kept
     for seed in range(3):
         batch = example(objective, seed)

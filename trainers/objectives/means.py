@@ -17,8 +17,13 @@ def group_size(plugin: Averaging, batch_size: int) -> int:
     """Rows of a batch that share means.
 
     Raises:
-        UserError: If they do not divide the batch.
+        UserError: If they do not divide the batch, or are not all of it where a state follows them.
     """
+    if isinstance(plugin, Objective) and plugin.initial_state() and plugin.group is not None:
+        raise UserError(
+            f"objective {plugin.name!r} carries a state from batch to batch, and averages over "
+            f"groups of {plugin.group} rows: let its group be None"
+        )
     group = batch_size if plugin.group is None else plugin.group
     if batch_size % group:
         raise UserError(

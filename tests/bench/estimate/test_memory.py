@@ -69,6 +69,18 @@ def test_a_reference_and_a_cast_copy_are_stored_as_the_weights_say() -> None:
     assert (found["pretrained"], found["reference"], found["half-precision copy"]) == (280, 96, 140)
 
 
+def test_what_an_objective_does_not_need_takes_no_memory() -> None:
+    """One image and no pretrained network for SFT; adapters lie on theirs. KTO has a reference."""
+    sft, mapo, kto = (parts(configure(objective={"name": n})) for n in ("sft", "mapo", "kto"))
+    assert (sft["pretrained"], sft["activations"]) == (0, 100)
+    assert (mapo["pretrained"], mapo["activations"]) == (0, 200)
+    assert (kto["pretrained"], kto["activations"]) == (280, 100)
+    asked = configure(objective={"name": "mapo"}, reference=GATED)
+    assert parts(asked) == mapo
+    lora = parts(configure(objective={"name": "sft"}, weights=LORA, precision="bfloat16"))
+    assert lora["pretrained"] == 140
+
+
 def test_what_a_gate_measures() -> None:
     """It looks at 16 of 64 pairs at every fourth step; a frozen reference at none."""
     rule = configure(reference=GATED).reference

@@ -38,6 +38,34 @@ def test_hours_are_units_times_seconds_for_each_device() -> None:
     assert unknown(works, []) == ["training X", "training Y", "generation"]
 
 
+def test_time_follows_the_passes_of_an_objective() -> None:
+    """A rate of 8 passes, 2 s: SFT's 3 take 0.75 s. A rate that names none holds as it is."""
+    work = Work("training", "training X", 3600, {"model": "m"}, passes=3)
+    known = rate("training", "a", 2.0, model="m").model_copy(update={"passes": 8})
+    (found,) = times([work], [known])
+    assert found.hours == 0.75
+    assert found.sources == ("a training, 3 passes of the network for its 8",)
+    (found,) = times([work], [rate("training", "a", 2.0, model="m")])
+    assert (found.hours, found.sources) == (2.0, ("a training",))
+
+
+def test_a_plan_counts_the_passes_of_every_arm() -> None:
+    """SD 1.5 by the recorded A100, by eighths of DPO; SDPO over parts runs all forwards twice."""
+    spec = load_spec("paper-sd15")
+
+    def hours(**changes: Any) -> float:
+        train = spec.train | changes
+        plan = budget(spec.model_copy(update={"train": train, "components": {}, "controls": {},
+                                              "objectives": {"X": {}}}))  # fmt: skip
+        return float(next(t["hours"] for t in plan["time"] if t["device"] == "A100"))
+
+    dpo = hours()
+    assert hours(objective={"name": "sft"}) == pytest.approx(3 / 8 * dpo)
+    assert hours(objective={"name": "mapo"}) == pytest.approx(6 / 8 * dpo)
+    assert hours(objective={"name": "kto"}, accumulation=1) == pytest.approx(4 / 8 * dpo)
+    assert hours(safeguard={"name": "sdpo"}) == pytest.approx(12 / 8 * dpo)
+
+
 def test_the_recorded_rates_are_what_their_sources_say() -> None:
     """2,000 steps of 2,048 pairs: hours of all GPUs by pairs."""
     pairs = 2000 * 2048

@@ -150,9 +150,35 @@ def test_two_processes_train_the_run_of_one(alone: Files, together: Files, tmp_p
     agree(alone, together, tmp_path)
 
 
-def test_parts_that_add_up_alike_leave_the_same_bytes(run: Callable[..., Files]) -> None:
-    """Two processes with a part each add the same two gradients as one process with two parts."""
-    assert run(2, accumulation=2) == run(1, accumulation=2)
+OVER_THE_BATCH: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "an offset": {"objective": {"name": "kto", "offset": "mismatched"}},
+    "a factor and a state": {
+        "objective": {"name": "auto-beta", "anchor": 0.1},
+        "safeguard": {"name": "sdpo"},
+    },
+}
+
+
+@pytest.mark.parametrize("means", OVER_THE_BATCH)
+def test_parts_that_add_up_alike_leave_the_same_bytes(
+    means: str, run: Callable[..., Files]
+) -> None:
+    """Two processes with a part each add the same two gradients as one process with two parts.
+
+    Also where each row looks at means over all of them.
+    """
+    settings = OVER_THE_BATCH[means] | {"accumulation": 2}
+    assert run(2, **settings) == run(1, **settings)
+
+
+@pytest.mark.parametrize("means", [name for name in OVER_THE_BATCH if name != "nothing"])
+def test_means_over_the_batch_in_two_processes(
+    means: str, run: Callable[..., Files], tmp_path: Path
+) -> None:
+    """As in one process and one part, which needs no pass ahead."""
+    settings = OVER_THE_BATCH[means]
+    agree(run(1, **settings), run(2, **settings), tmp_path)
 
 
 def test_adapters_in_two_processes(run: Callable[..., Files], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trainers.errors import UserError
 from trainers.objectives import OBJECTIVES, Batch, Objective, State, Values
 from trainers.objectives.conformance import check
 
@@ -93,6 +94,14 @@ class Forgetful(Good):
         return {"margin": means["size"]}
 
 
+class Grouped(Forgetful):
+    """A state that would go on with every group of a batch."""
+
+    @property
+    def group(self) -> int:  # type: ignore[override]
+        return 2
+
+
 class Blind(Good):
     """Looks at what it does not declare."""
 
@@ -117,6 +126,11 @@ FAULTS = {
     Forgetful: r"a state of \['size'\] after a step, got \['margin'\]",
     Unversioned: "a version from 1 on, got 0",
 }
+
+
+def test_a_state_goes_on_with_whole_batches() -> None:
+    with pytest.raises(UserError, match="averages over groups of 2 rows: let its group be None"):
+        check(Grouped())
 
 
 def test_what_is_not_declared_is_not_there() -> None:

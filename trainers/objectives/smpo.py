@@ -16,9 +16,10 @@ class SmPO(Objective):
     """``l(gamma (2 p - 1) u)``.
 
     With ``l(u) = -log sigmoid(u)`` and ``u = beta / 2 * lambda(t) * margin``: a pair that is
-    hardly decided has a weak beta. ``p`` is the probability that the winner is preferred, which the
-    authors take from PickScore. With labels that are certain it is ``dpo`` with ``gamma`` times the
-    beta.
+    hardly decided has a weak beta. ``p`` is the probability that the winner is preferred; the
+    authors take it from PickScore, ours is ``data.labels: probability`` from the scores that
+    ``bench data label`` writes (``data.temperature`` 0.1666 on its cosines). With labels that
+    are certain it is ``dpo`` with ``gamma`` times the beta.
 
     Defaults of the code (``JaydenLyh/SmPO``): gamma 10, and beta 2000 for Stable Diffusion 1.5,
     5000 for SDXL, with ``noising: renoise``, from a model that was fine-tuned on winners. It takes

@@ -151,6 +151,7 @@ class Examples:
             columns={
                 name: to_device(values.float(), self.device)
                 for name, values in self.data.columns(draws.rows).items()
+                if name in self.config.objective.columns
             },
         )
 

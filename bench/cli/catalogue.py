@@ -14,7 +14,7 @@ from trainers.backbones import BACKBONES
 from trainers.data.sources import SOURCES
 from trainers.errors import UserError
 from trainers.noising import NOISINGS
-from trainers.objectives import OBJECTIVES
+from trainers.objectives import OBJECTIVES, Objective
 from trainers.optimizers import OPTIMIZERS
 from trainers.references import REFERENCES
 from trainers.registry import Registry, Settings
@@ -35,7 +35,7 @@ def catalogue(kind: str | None) -> dict[str, Rows]:
     every: dict[str, Rows] = {
         "specs": [{"name": n, "title": spec.load_spec(n).title} for n in spec.shipped()],
         "rewards": [_reward(name) for name in REWARDS.names()],
-        "objectives": _settings(OBJECTIVES),
+        "objectives": [_objective(name) for name in OBJECTIVES.names()],
         "references": _settings(REFERENCES),
         "safeguards": _settings(SAFEGUARDS),
         "noisings": _settings(NOISINGS),
@@ -75,17 +75,39 @@ def _place(source: Weights) -> str:
     return f"{source.id}@{source.revision[:7]}" if source.revision else source.id
 
 
+def _objective(name: str) -> dict[str, Any]:
+    """Its formula, what it needs, and where public code departs; by its settings' defaults."""
+    kind = OBJECTIVES.get(name)
+    required = any(field.is_required() for field in kind.model_fields.values())
+    made = None if required else kind()
+    reference = "errors" if kind.referenced else "none"
+    further = []
+    if made is not None:
+        reference = "predictions" if kind.referenced and made.predictions else reference
+        further += ["means over the batch"] * (kind.statistics is not Objective.statistics)
+        further += ["state"] * bool(made.initial_state())
+    further += [f"column {column}" for column in kind.columns]
+    return {
+        "name": name,
+        "formula": (inspect.getdoc(kind) or "-").partition("\n")[0].replace("``", "`").rstrip("."),
+        "settings": _defaults(kind),
+        "images": "pairs" if kind.images == 2 else "single",
+        "reference": reference,
+        "soft labels": "yes" if kind.soft_labels else "no",
+        "further": ", ".join(further) or "-",
+        "public code": kind.public_code,
+    }
+
+
+def _defaults(kind: type[Settings]) -> str:
+    return ", ".join(
+        f"{key}={'required' if field.is_required() else field.default!r}"
+        for key, field in kind.model_fields.items()
+    )
+
+
 def _settings(registry: Registry[type[S]]) -> Rows:
-    return [
-        {
-            "name": name,
-            "settings": ", ".join(
-                f"{key}={'required' if field.is_required() else field.default!r}"
-                for key, field in registry.get(name).model_fields.items()
-            ),
-        }
-        for name in registry.names()
-    ]
+    return [{"name": name, "settings": _defaults(registry.get(name))} for name in registry.names()]
 
 
 def _prompts(name: str) -> dict[str, Any]:
@@ -98,9 +120,11 @@ def _external(name: str) -> dict[str, Any]:
     return {"name": name, "prompts": card["rows"], "split": card["split"], "files": card["files"]}
 
 
-PROSE = ("title", "what it is", "settings", "weights", "trained_on")
+PROSE = (
+    "title", "what it is", "settings", "weights", "trained_on", "formula", "further", "public code"
+)  # fmt: skip
 """Columns whose texts a terminal may break."""
-WIDE = ("what it is", "weights")
+WIDE = ("what it is", "weights", "formula", "public code")
 """Columns that a terminal has seldom room for."""
 
 

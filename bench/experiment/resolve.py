@@ -6,6 +6,7 @@ from bench.spec.model import Spec
 from bench.stages.encode import EncodeStage
 from bench.stages.train import TrainStage
 from trainers.backbones import BACKBONES
+from trainers.data.columns import require_columns
 from trainers.data.select import Selected, normalise, select
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
@@ -64,6 +65,8 @@ class Runs:
         config, training = arm.configs[seed], self.spec.training
         split = split_batch(config.batch_size, config.accumulation, training.processes)
         config.looks_ahead(split)
+        chosen = self.selected(config.data).rows
+        require_columns(self._rows, chosen, config.objective.columns, config.data)
         label = f"training {arm.name} seed {seed}"
         return TrainStage(label, config, self.base, self._pairs(config.data), training)
 

@@ -52,7 +52,7 @@ class PairData(ABC):
 
     @abstractmethod
     def preference(self, rows: Tensor) -> Tensor:
-        """Probability that the winner is preferred, ``float64[n]``: 1, or 0.5 for a tie."""
+        """Probability that the winner is preferred, ``float64[n]``, at least 0.5."""
 
     def columns(self, rows: Tensor) -> dict[str, Tensor]:
         """Whatever else is known of a pair, by name, ``float[n]``; nothing by default."""

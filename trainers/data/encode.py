@@ -158,6 +158,7 @@ class _IndexBuilder:
             rows.labels[where],
             np.frombuffer(bytes(self.keys), np.uint8).reshape(-1, 2, 32),
             np.array(self.micro, dtype=np.int64).reshape(-1, 2, 6),
+            {name: values[where] for name, values in rows.columns.items()},
         )
 
 

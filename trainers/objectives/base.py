@@ -150,7 +150,7 @@ class Averaging(Settings, ABC):
 
 
 class Objective(Averaging, ABC):
-    """An objective. Its fields are its settings."""
+    """An objective. Its fields are its settings, the first line of its docstring is its formula."""
 
     images: ClassVar[Literal[1, 2]] = 2
     """Images of a row: a pair, with one timestep and noise, or a single one, of which the loser is
@@ -162,6 +162,8 @@ class Objective(Averaging, ABC):
     """Names of ``Batch.columns`` that the data must have."""
     soft_labels: ClassVar[bool] = False
     """Whether it makes use of ``preference``; others are refused where ties are kept."""
+    public_code: ClassVar[str] = "-"
+    """Where public code departs from the paper, in a line."""
 
     @property
     def strength(self) -> float | None:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,6 +126,10 @@ class Shards:
         self._starts = [0, *accumulate(sum(groups) for groups in sizes)]
         self.names = list(dict.fromkeys(n for schema in self._schemas for n in schema.names))
         """Columns that one file or more has."""
+        self.floating = [
+            name for name in self.names if all(map(partial(_is_floating, name), self._schemas))
+        ]
+        """Columns of floating-point numbers that all files have."""
         # Bound to this object, so that both go when it does.
         self._file = lru_cache(maxsize=4)(self._open)
         self._group = lru_cache(maxsize=GROUPS)(self._read)
@@ -224,6 +228,11 @@ class Shards:
         with parquet_errors(self.shards[shard]):
             table = self._file(shard).read_row_group(group, columns=list(columns))
             return _whole(table, self._footers[shard].row_group(group).num_rows)
+
+
+def _is_floating(name: str, schema: pa.Schema) -> bool:
+    once = schema.names.count(name) == 1
+    return once and bool(pa.types.is_floating(schema.field(name).type))
 
 
 def _footer(shard: Shard) -> tuple[Any, pa.Schema]:

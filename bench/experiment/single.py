@@ -22,6 +22,7 @@ from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
 from trainers.files import sha256_file, tree_hashes, writable_folder, write_text
 from trainers.input.checked import listed, shown
+from trainers.input.paths import is_regular
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
@@ -132,7 +133,8 @@ def generate_images(
     mark = out / ".identity"
     check_device(settings.device, "device")
     # A mark alone may be left of an attempt that came to nothing.
-    if mark.is_file() and mark.read_text() != identity and any(out.glob("*.png")):
+    other = is_regular(mark) and mark.read_bytes() != identity.encode()
+    if other and any(out.glob("*.png")):
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
     write_text(writable_folder(out) / mark.name, identity)
     total = len(texts) * settings.images_per_prompt

@@ -21,6 +21,7 @@ from trainers.data.preprocess import Geometry, Pixels, preprocess
 from trainers.data.select import Selected
 from trainers.data.sources import BadPair, Rows
 from trainers.errors import UserError
+from trainers.files import clear_parts
 
 SHARD = 512
 """Encodings in a file of a cache: what a killed process may lose."""
@@ -80,6 +81,9 @@ def encode_pairs(
     Raises:
         UserError: If no pair is left, or images differ in size and no resolution is set.
     """
+    if cache:
+        clear_parts(cache.images.folder)
+        clear_parts(cache.prompts.folder)
     writer = _Writer(encoder.encode_images, cache.images, batch, shard) if cache else None
     builder = _IndexBuilder()
     dropped: list[Dropped] = []

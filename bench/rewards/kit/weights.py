@@ -135,12 +135,10 @@ def _listing(folder: Path) -> dict[str, str]:
 
 
 def _hashes(path: Path) -> dict[str, str]:
-    """Hashes by name from a JSON file; none where there is none."""
-    found = read_json(path) if path.is_file() else {}
+    """Hashes by name; none without the file."""
+    found = read_json(path) if path.exists() else {}
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise UserError(
-            f"{path}: expected an object of sha256 by name: fetch it again, or delete it"
-        )
+        raise UserError(f"{path}: expected names and their sha256, got other JSON: restore it")
     return found
 
 

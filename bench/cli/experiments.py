@@ -209,8 +209,13 @@ def export(
     from bench.assets import model_folder
     from bench.export.folder import export as write
     from bench.terminal import silence_libraries
+    from trainers.record import prompt_prefix
 
     silence_libraries()
     trained = write(model_folder(base), network, out)
     typer.echo(f"{out}: {base} with its {trained} from {network}")
+    if prefix := prompt_prefix(network):
+        typer.echo(
+            f"trained to have {prefix!r} before every prompt: a pipeline does not put it there"
+        )
     return 0

@@ -26,7 +26,7 @@ from trainers.input.paths import is_regular
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
-from trainers.record import CHECKPOINT, is_finished
+from trainers.record import CHECKPOINT, is_finished, prompt_prefix
 from trainers.sealed import drop
 
 
@@ -129,7 +129,8 @@ def generate_images(
     trained = {} if network is None else _trained(network, model.network_part)
     texts = [prompt for _, prompt in load_prompts(prompts, limit).items]
     fitting(settings.sampler, backbone)
-    identity = pool_identity(settings, backbone, model(folder).sha256(), trained)
+    prefix = "" if network is None else prompt_prefix(network)
+    identity = pool_identity(settings, backbone, model(folder).sha256(), trained, prefix)
     mark = out / ".identity"
     check_device(settings.device, "device")
     # A mark alone may be left of an attempt that came to nothing.
@@ -140,7 +141,7 @@ def generate_images(
     total = len(texts) * settings.images_per_prompt
     write_images(
         folder, network, backbone, texts, settings, out,
-        lambda done: console.print(f"{done}/{total} images"),
+        lambda done: console.print(f"{done}/{total} images"), prefix=prefix,
     )  # fmt: skip
 
 

@@ -46,8 +46,13 @@ class PairData(ABC):
         conditioned on sizes and crops finds them as ``micro``, ``float32[n, 6]``.
         """
 
-    def chosen_condition(self, rows: Tensor, dropped: Tensor, sides: Tensor) -> Condition:
-        """As :meth:`condition`, for the images of :meth:`chosen_images` that are run alone."""
+    def chosen_condition(
+        self, rows: Tensor, dropped: Tensor, sides: Tensor, prefixes: tuple[str, str] = ("", "")
+    ) -> Condition:
+        """As :meth:`condition`, for the images of :meth:`chosen_images` that are run alone.
+
+        ``prefixes`` stand before the captions of winners and of losers, unless those are dropped.
+        """
         return self.condition(rows, dropped)
 
     @abstractmethod

@@ -62,6 +62,7 @@ def encode_pairs(
     batch: int = 32,
     shard: int = SHARD,
     threads: int | None = None,
+    prefixes: Sequence[str] = ("",),
     report: Callable[[int], None] = lambda images: None,
 ) -> EncodedPairs:
     """Look at every image of the selected rows, and fill ``cache`` with their encodings.
@@ -76,6 +77,7 @@ def encode_pairs(
         batch: Images or prompts in one forward pass.
         shard: Encodings in one file of the cache.
         threads: How many decode images; None for one a core.
+        prefixes: Captions are encoded after each of them.
         report: Told the number of images that are done.
 
     Raises:
@@ -110,7 +112,7 @@ def encode_pairs(
     index = builder.index(rows)
     if cache and writer:
         writer.close()
-        _encode_prompts(index, encoder, cache, batch, shard)
+        _encode_prompts(index.texts(prefixes), encoder, cache, batch, shard)
         cache.refresh()
     return EncodedPairs(index, tuple(dropped))
 
@@ -167,9 +169,8 @@ class _IndexBuilder:
 
 
 def _encode_prompts(
-    index: Index, encoder: Encoder, cache: EncodingCache, batch: int, shard: int
+    prompts: Sequence[str], encoder: Encoder, cache: EncodingCache, batch: int, shard: int
 ) -> None:
-    prompts = [*dict.fromkeys(index.prompts), ""]
     keys = [encoder.prompt_key(prompt) for prompt in prompts]
     writer = _Writer(encoder.encode_prompts, cache.prompts, batch, shard)
     for prompt, key, lacking in zip(

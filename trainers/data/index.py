@@ -1,6 +1,6 @@
 """The pairs of a run after every image was looked at once: what is read, and under which keys."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,11 @@ class Index:
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.rows)
+
+    def texts(self, prefixes: Sequence[str]) -> list[str]:
+        """What is encoded: every caption after every prefix, once, and the empty text."""
+        captions = dict.fromkeys(self.prompts)
+        return [*dict.fromkeys(p + caption for p in prefixes for caption in captions), ""]
 
     def save(self, path: Path) -> None:
         """Write a parquet file, atomically; equal indices give equal bytes."""

@@ -57,10 +57,14 @@ class Pairs(PairData):
         """See the base class: that of the winner."""
         return self.chosen_condition(rows, dropped, torch.zeros_like(rows))
 
-    def chosen_condition(self, rows: Tensor, dropped: Tensor, sides: Tensor) -> Condition:
+    def chosen_condition(
+        self, rows: Tensor, dropped: Tensor, sides: Tensor, prefixes: tuple[str, str] = ("", "")
+    ) -> Condition:
         """See the base class."""
-        named = zip(rows.tolist(), dropped.tolist(), strict=True)
-        texts = self.encodings.prompts(["" if d else self.index.prompts[row] for row, d in named])
+        each = zip(rows.tolist(), dropped.tolist(), sides.tolist(), strict=True)
+        texts = self.encodings.prompts(
+            ["" if drop else prefixes[side] + self.index.prompts[row] for row, drop, side in each]
+        )
         if self._micro is None:
             return texts
         return {**texts, "micro": self._micro[rows, self._winner[rows] ^ sides]}

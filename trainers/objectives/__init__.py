@@ -9,6 +9,7 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
     {
         "dpo": "trainers.objectives.dpo:DPO",
         "sft": "trainers.objectives.sft:SFT",
+        "csft": "trainers.objectives.csft:CSFT",
         "ipo": "trainers.objectives.ipo:IPO",
         "hinge": "trainers.objectives.hinge:Hinge",
         "kto": "trainers.objectives.kto:KTO",

@@ -181,6 +181,15 @@ class Objective(Averaging, ABC):
         return 1.0
 
     @property
+    def prefixes(self) -> tuple[str, str] | None:
+        """Of an objective with one image: what stands before captions, if anything.
+
+        Before those of preferred images, and of others; the first also before every prompt that a
+        trained network makes images of.
+        """
+        return None
+
+    @property
     def mismatched(self) -> bool:
         """Whether its statistics need gains under the caption of the next row of the batch."""
         return False

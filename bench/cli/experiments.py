@@ -121,7 +121,7 @@ def plan(
 
 def train(
     arm: Annotated[str, typer.Argument(help="Arm of the spec, e.g. DPO+A.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the network and the log.")],
+    out: Annotated[Path, typer.Option(help="Folder for the network and the log.")],
     spec: SpecArgument = "mini",
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Training seed.")] = 0,
     change: SetOption = None,
@@ -163,7 +163,7 @@ def train(
 
 def generate(
     prompts: Annotated[str, typer.Option(help="Name of a prompt set, or a jsonl file.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the images.")],
     base: Annotated[str, typer.Option(help="A shipped model, or a diffusers folder.")] = "mini-sd",
     network: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder of a training run.")

@@ -31,9 +31,9 @@ def doctor(as_json: JsonOption = False) -> int:
 
 def convert(
     beta: Annotated[float | None, typer.Option(help="A beta to convert.")] = None,
-    source: Annotated[str, typer.Option(help="Who quotes it.")] = "diffusion-dpo code",
+    source: Annotated[str, typer.Option(help="Who quotes them.")] = "diffusion-dpo code",
     latent: Annotated[str, typer.Option(help="Shape of a latent, CxHxW.")] = "4x64x64",
-    lr: Annotated[float | None, typer.Option(help="A rate given with --scale_lr.")] = None,
+    lr: Annotated[float | None, typer.Option(help="A rate as that source gives it.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Pairs per optimiser step, all processes.")
     ] = None,
@@ -47,5 +47,5 @@ def convert(
         for line in convert_beta(beta, source, latent):
             typer.echo(line)
     if lr is not None:
-        typer.echo(convert_lr(lr, batch_size))
+        typer.echo(convert_lr(lr, batch_size, source))
     return 0

@@ -1,11 +1,18 @@
 """What the numbers of other sources are here, and ours there."""
 
-from trainers.conventions import BETA_CONVENTIONS, beta_here, beta_there, scaled_lr
+from trainers.conventions import (
+    BETA_CONVENTIONS,
+    beta_here,
+    beta_there,
+    convention,
+    scaled_lr,
+    sources_of,
+)
 from trainers.errors import UserError
 
 
 def convert_beta(beta: float, source: str, latent: str) -> list[str]:
-    """A line for the spec, and one for each convention.
+    """A line for the spec, and one for each convention of that objective.
 
     Raises:
         UserError: If the source or the shape is not known.
@@ -16,19 +23,28 @@ def convert_beta(beta: float, source: str, latent: str) -> list[str]:
         shape = ()
     if len(shape) != 3 or min(shape) < 1:
         raise UserError(f"--latent: expected a shape such as 4x64x64, got {latent!r}")
-    here = beta_here(beta, source, shape)
-    lines = [f"objective.beta: {here:.6g}   # {beta:.6g} of {source}, latents of {latent}"]
-    for name, (logit, _, _) in BETA_CONVENTIONS.items():
-        lines.append(f"{beta_there(here, name, shape):>12.6g}  {name}: {logit}")
+    of, here = convention(source), beta_here(beta, source, shape)
+    lines = [
+        f"objective.{of.setting}: {here:.6g}   # of {of.objective}: {beta:.6g} of {source}, "
+        f"latents of {latent}"
+    ]
+    for name in sources_of(of.objective):
+        there = beta_there(here, name, shape)
+        lines.append(f"{there:>12.6g}  {name}: {BETA_CONVENTIONS[name].formula}")
     return lines
 
 
-def convert_lr(lr: float, batch_size: int | None) -> str:
+def convert_lr(lr: float, batch_size: int | None, source: str = "diffusion-dpo code") -> str:
     """A line for the spec.
 
     Raises:
-        UserError: If there is no batch size.
+        UserError: If the source is unknown, or whether it scales by the batch size, or there is no
+            batch size to scale by.
     """
+    if (scales := convention(source).scales_lr) is None:
+        raise UserError(f"whether {source} scales its rate by the batch is not known: look there")
+    if not scales:
+        return f"optimizer.lr: {lr:.6g}   # as it is: {source} does not scale it"
     if batch_size is None:
         raise UserError(
             "--lr needs --batch-size: --scale_lr multiplies by pairs per device, accumulation and "

@@ -94,6 +94,7 @@ def ablate(
 
 def plan(
     spec: SpecArgument = "mini",
+    quick: QuickOption = False,
     change: SetOption = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Time a step, images and scores here; needs weights.")
@@ -112,7 +113,7 @@ def plan(
     from bench.terminal import silence_libraries
 
     silence_libraries()
-    loaded = load_spec(spec, changes=parse_changes(change))
+    loaded = load_spec(spec, quick, changes=parse_changes(change))
     with loaded.named():
         told = budget(loaded, devices, measure_rates(loaded) if measure else None)
     print_budget(loaded, told, as_json)

@@ -19,6 +19,20 @@ def test_scaled_rate_of_the_public_launcher() -> None:
     assert convert_lr(1e-8, 2048).startswith("optimizer.lr: 2.048e-05 ")
 
 
+def test_the_beta_of_another_objective_is_told_apart() -> None:
+    """Only sources of that objective are beside it."""
+    lines = convert_beta(0.1, "mapo code", "4x64x64")
+    assert lines[0].startswith("objective.weight: 0.1   # of mapo")
+    assert len(lines) == 2
+    assert not any("kto" in line for line in convert_beta(1.0, "diffusion-dpo code", "4x64x64"))
+
+
+def test_rates_that_are_not_scaled() -> None:
+    assert convert_lr(1e-7, None, "diffusion-kto code").startswith("optimizer.lr: 1e-07   # as it")
+    with pytest.raises(UserError, match="whether thermo-dpo paper scales its rate by the batch"):
+        convert_lr(1e-5, 128, "thermo-dpo paper")
+
+
 def test_on_the_command_line() -> None:
     done = CliRunner().invoke(
         app, ["convert", "--beta", "5000", "--lr", "1e-8", "--batch-size", "64"]

@@ -27,6 +27,7 @@ from trainers.config import TrainConfig
 from trainers.data.settings import DataSettings
 from trainers.noising import NOISINGS
 from trainers.objectives.conformance import check
+from trainers.registry import Registry, build
 from trainers.safeguards import SAFEGUARDS
 
 PAGE = (Path(__file__).parents[2] / "docs/specs.md").read_text()
@@ -65,6 +66,9 @@ def test_the_objective_of_the_guide_is_a_whole_file(tmp_path: Path) -> None:
         patch.setitem(sys.modules, "exponential", module)
         spec.loader.exec_module(module)
         check(module.Exponential())
+        one_line = {"exponential": "exponential:Exponential"}
+        made = build(Registry("objective", "of the guide", one_line), {"name": "exponential"})
+        assert made == module.Exponential()
 
 
 def test_the_table_of_objectives_is_that_of_the_command() -> None:

@@ -1,4 +1,4 @@
-"""Every objective for twenty steps with A and B, in two processes as in two parts of one."""
+"""Every objective with A and B, in two processes as in two parts of one."""
 
 import hashlib
 import importlib
@@ -18,6 +18,7 @@ from trainers.data.encodings import CachedEncodings, EncodingCache
 from trainers.data.index import Index
 from trainers.data.pairs import Pairs
 from trainers.data.settings import DataSettings
+from trainers.machine.batches import BatchSplit
 from trainers.machine.processes import ALONE, Processes, joined
 from trainers.machine.spawn import send, spawn
 from trainers.objectives import OBJECTIVES
@@ -35,6 +36,11 @@ CASES: dict[str, dict[str, Any]] = {
 }
 Ends = dict[str, tuple[float, str]]
 """The last loss of each run, and the sha256 of its weights."""
+
+
+def steps_of(config: TrainConfig) -> int:
+    """Twenty where rows look at each other, or at the step before; else until A has acted."""
+    return 20 if config.looks_ahead(BatchSplit(rows=4, parts=4)) else 3
 
 
 def ends(
@@ -86,8 +92,10 @@ def test_two_processes_end_where_two_parts_do(
     open_pairs(parquet, backbone, tmp_path).index.save(tmp_path / INDEX)
 
     def configs(**split: int) -> dict[str, TrainConfig]:
-        sizes = {"steps": 20, "batch_size": 4} | split
-        return {name: configure(**AB, **sizes, **changes) for name, changes in CASES.items()}
+        made = {
+            n: configure(batch_size=4, **split, **AB, **changes) for n, changes in CASES.items()
+        }
+        return {n: c.model_copy(update={"steps": steps_of(c)}) for n, c in made.items()}
 
     parts = configs(accumulation=2)
     expected = {n: (loss, sha) for n, loss, sha in ends(parts, model_folder, tmp_path, ALONE)}

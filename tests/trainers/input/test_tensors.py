@@ -110,6 +110,7 @@ def test_large_values_and_other_types_are_finite() -> None:
         "ids": torch.arange(10),
         "none": torch.empty(0),
         "one": torch.tensor(1.0),
+        "eight bits": torch.ones(4).to(torch.float8_e4m3fn),
     }
     assert not_finite(tensors.items()) == []
     opposed = torch.tensor([torch.inf, -torch.inf])

@@ -18,8 +18,8 @@ import psutil
 
 ROOT = Path(__file__).parents[3]
 BENCH = (sys.executable, "-m", "bench")
-LIMIT = 120.0
-"""Seconds until a command counts as hanging; a busy machine may be slow."""
+LIMIT, SLOWEST = 120.0, 5.0
+"""Seconds until a command counts as hanging, and by how much more a busy machine gets."""
 MARK = "DPO_BENCH_STORM"
 """Environment variable that tells the processes of a try from all others."""
 MEMORY = 12 * 2**30
@@ -67,15 +67,20 @@ class Running:
     def stderr(self) -> str:
         return self.log.with_suffix(".err").read_text(errors="replace")
 
-    def wait(self, limit: float = LIMIT) -> Done:
-        """Wait for its end; one that does not come within ``limit`` seconds is made."""
+    def wait(self) -> Done:
+        """Wait for its end; one that does not come in time is made."""
         code: int | None
         try:
-            code = self.process.wait(limit)
+            code = self.process.wait(limit())
         except subprocess.TimeoutExpired:
             self.kill()
             code = None
         return _done(code, self.log, time.monotonic() - self.began)
+
+
+def limit() -> float:
+    """Seconds that a command has, by how many others want this machine's cores now."""
+    return LIMIT * min(SLOWEST, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
 def _done(code: int | None, log: Path, seconds: float) -> Done:
@@ -137,12 +142,13 @@ class Forked:
 
     def wait(self) -> Done:
         """Wait for its end; one that does not come in time is made."""
+        most = limit()
         while (ended := os.waitpid(self.child, os.WNOHANG))[0] == 0:
-            if time.monotonic() - self.began > LIMIT:
+            if (took := time.monotonic() - self.began) > most:
                 with suppress(ProcessLookupError):
                     os.killpg(self.child, signal.SIGKILL)
                 os.waitpid(self.child, 0)
-                return _done(None, self.log, LIMIT)
+                return _done(None, self.log, took)
             time.sleep(0.01)
         code = os.waitstatus_to_exitcode(ended[1])
         return _done(code, self.log, time.monotonic() - self.began)

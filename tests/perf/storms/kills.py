@@ -66,7 +66,7 @@ def _survived(kind: str, done: Done) -> None:
         clean(done)
     elif kind.startswith("SIGINT"):
         if clean(done).code != 130 or not done.last().startswith("bench: interrupted"):
-            raise Wrong(f"{kind}: code {done.code}, not 130: {done.last()}")
+            raise Wrong(f"code {done.code}, not 130: {done.last()}")
     elif kind == "SIGKILL of a worker" and done.code != -signal.SIGKILL:
         told(done)
     else:
@@ -88,7 +88,10 @@ def _storm(lives: list[tuple[str, float]], setting: Setting, span: Span, folder:
         done = running.wait()
         if left := orphans(folder):
             raise Wrong(f"{kind}: processes go on: {', '.join(left)}")
-        _survived(kind, done)
+        try:
+            _survived(kind, done)
+        except Wrong as wrong:
+            raise Wrong(f"on {kind}: {wrong}") from wrong
     succeeded(setting.ablate(folder, out))
     setting.same(out)
     succeeded(bench(["table", out / "tiny", "--check"], folder))

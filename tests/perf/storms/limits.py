@@ -46,7 +46,7 @@ LINES: dict[str, tuple[str, Judge]] = {
     "a terminal of odd width": ("COLUMNS=many $BENCH table $RESULT", succeeded),
     "a dumb terminal": ("TERM=dumb $BENCH table $RESULT", succeeded),
     "a mask that forbids all": ("umask 777; $BENCH table $RESULT", told),
-    "memory of 300 MB": ("ulimit -v 300000; $BENCH table $RESULT", told),
+    "memory of 1 GB": ("ulimit -v 1000000; $BENCH table $RESULT", told),
     "memory of 2.5 GB": ("ulimit -v 2500000; $BENCH ablate $SPEC --out out --workers 2", told),
     "memory of 4 GB": ("ulimit -v 4000000; $BENCH ablate $SPEC --out out --workers 2", told),
     "16 open files": ("ulimit -n 16; $BENCH ablate $SPEC --out out --workers 2", told),

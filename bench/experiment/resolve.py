@@ -81,5 +81,6 @@ class Runs:
                 "encodings" if number == 1 else f"encodings {number}",
                 self.spec.backbone, self.base, self.base_sha256, self.source, self.data_sha256,
                 settings, len(self.selected(settings).rows), self.spec.encoding, prefixes,
+                tuple(self._rows.columns),
             )  # fmt: skip
         return self._encode[key]

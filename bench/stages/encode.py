@@ -64,11 +64,15 @@ class EncodeStage(Stage):
     encoding: Encoding
     prefixes: tuple[str, ...] = ("",)
     """Captions are encoded after each of them."""
+    columns: tuple[str, ...] = ()
+    """Further numbers of pairs, which the index has, too."""
 
     def key(self) -> dict[str, Any]:
         """See the base class. Settings that change no encoding do not enter."""
-        prefixed = {"prefixes": list(self.prefixes)} if any(self.prefixes) else {}
-        return prefixed | {
+        further: dict[str, Any] = {"columns": list(self.columns)} if self.columns else {}
+        if any(self.prefixes):
+            further["prefixes"] = list(self.prefixes)
+        return further | {
             "backbone": self.backbone,
             "base": self.base_sha256,
             "data": self.data_sha256,

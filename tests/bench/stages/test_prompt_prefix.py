@@ -10,9 +10,11 @@ from PIL import Image
 
 from bench.assets import model_folder
 from bench.cli import run
+from bench.experiment.collect import make_protocol
 from bench.experiment.prepare import prepare
 from bench.images.draw import draw, load_pipeline
 from bench.images.folder import image_name
+from bench.results.protocol import Arm
 from bench.spec.model import override, parse_spec
 from bench.spec.prompts import load_prompts
 from bench.stages.generate import GenerateStage, pool_identity
@@ -57,6 +59,15 @@ def test_what_it_changes_in_an_experiment(spec: dict[str, Any]) -> None:
     plain = pool_identity(csft.settings, csft.backbone, "0", {})
     assert plain != pool_identity(csft.settings, csft.backbone, "0", {}, "+ ")
     assert plain == pool_identity(csft.settings, csft.backbone, "0", {}, "")
+
+
+def test_tables_say_so(spec: dict[str, Any]) -> None:
+    """And say nothing of arms without; whose files are as they were."""
+    protocol = make_protocol(prepare(parse_spec(spec, "here")))
+    dumps = {arm.name: arm.model_dump() for arm in protocol.arms}
+    assert dumps["CSFT"]["prompt_prefix"] == "+ "
+    assert "prompt_prefix" not in dumps["SFT"]
+    assert protocol.arms == tuple(Arm.model_validate(dump) for dump in dumps.values())
 
 
 def test_images_are_made_under_the_good_prefix(spec: dict[str, Any], tmp_path: Path) -> None:

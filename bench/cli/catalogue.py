@@ -1,11 +1,13 @@
 """Everything a spec can name."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import typer
 
 from bench.rewards import REWARDS
+from bench.rewards.base import Reward
 from bench.rewards.kit.weights import Weights
 from bench.spec import model as spec
 from bench.spec import prompts
@@ -26,24 +28,30 @@ Rows = list[dict[str, Any]]
 S = TypeVar("S", bound=Settings)
 
 
-def catalogue(kind: str | None) -> dict[str, Rows]:
+def catalogue(
+    kind: str | None = None, tell: Callable[[str], None] = lambda line: None
+) -> dict[str, Rows]:
     """What there is, by kind.
+
+    Args:
+        kind: That kind alone.
+        tell: Told in one line of each plug-in that is left out, because it is broken.
 
     Raises:
         UserError: If ``kind`` is unknown.
     """
     every: dict[str, Rows] = {
         "specs": [{"name": n, "title": spec.load_spec(n).title} for n in spec.shipped()],
-        "rewards": [_reward(name) for name in REWARDS.names()],
-        "objectives": [_objective(name) for name in OBJECTIVES.names()],
-        "references": _settings(REFERENCES),
-        "safeguards": _settings(SAFEGUARDS),
-        "noisings": _settings(NOISINGS),
-        "timestep-laws": _settings(LAWS),
-        "reward-scales": _settings(SCALES),
-        "sources": _settings(SOURCES),
-        "optimizers": _settings(OPTIMIZERS),
-        "weights": _settings(WEIGHTS),
+        "rewards": [_reward(name, kind) for name, kind in REWARDS.usable(tell)],
+        "objectives": [_objective(name, kind) for name, kind in OBJECTIVES.usable(tell)],
+        "references": _settings(REFERENCES, tell),
+        "safeguards": _settings(SAFEGUARDS, tell),
+        "noisings": _settings(NOISINGS, tell),
+        "timestep-laws": _settings(LAWS, tell),
+        "reward-scales": _settings(SCALES, tell),
+        "sources": _settings(SOURCES, tell),
+        "optimizers": _settings(OPTIMIZERS, tell),
+        "weights": _settings(WEIGHTS, tell),
         "backbones": [{"name": name} for name in BACKBONES.names()],
         "prompts": [*map(_prompts, prompts.shipped()), *map(_external, prompts.external())],
     }
@@ -54,8 +62,7 @@ def catalogue(kind: str | None) -> dict[str, Rows]:
     return {kind: every[kind]}
 
 
-def _reward(name: str) -> dict[str, Any]:
-    kind = REWARDS.get(name)
+def _reward(name: str, kind: type[Reward]) -> dict[str, Any]:
     card = kind.card
     return {
         "name": name,
@@ -75,9 +82,8 @@ def _place(source: Weights) -> str:
     return f"{source.id}@{source.revision[:7]}" if source.revision else source.id
 
 
-def _objective(name: str) -> dict[str, Any]:
+def _objective(name: str, kind: type[Objective]) -> dict[str, Any]:
     """Its formula, what it needs, and where public code departs; by its settings' defaults."""
-    kind = OBJECTIVES.get(name)
     required = any(field.is_required() for field in kind.model_fields.values())
     made = None if required else kind()
     reference = "errors" if kind.referenced else "none"
@@ -106,8 +112,8 @@ def _defaults(kind: type[Settings]) -> str:
     )
 
 
-def _settings(registry: Registry[type[S]]) -> Rows:
-    return [{"name": name, "settings": _defaults(registry.get(name))} for name in registry.names()]
+def _settings(registry: Registry[type[S]], tell: Callable[[str], None]) -> Rows:
+    return [{"name": n, "settings": _defaults(kind)} for n, kind in registry.usable(tell)]
 
 
 def _prompts(name: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "thermo-dpo": "trainers.objectives.thermo_dpo:ThermoDPO",
         "smpo": "trainers.objectives.smpo:SmPO",
     },
+    Objective,
 )
 
 __all__ = ["OBJECTIVES", "Batch", "Objective", "Side", "State", "Values"]

@@ -129,7 +129,7 @@ def test_debug_shows_the_traceback(capsys: Capture) -> None:
 def test_an_interruption_is_exit_code_130(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    def interrupt(kind: str | None) -> None:
+    def interrupt(*_: object) -> None:
         raise error
 
     monkeypatch.setattr("bench.cli.catalogue.catalogue", interrupt)

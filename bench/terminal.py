@@ -19,6 +19,11 @@ EDGE = 3
 """Characters that a drawn column has beside its text."""
 
 
+def plain_console(stderr: bool = False, width: int | None = None) -> Console:
+    """A console that shows every text as it is: titles, prompts and paths are no markup."""
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table that is printed."""
@@ -54,7 +59,7 @@ def print_table(
         more: Where columns that were left out are found.
     """
     lines = [[" ".join(text.split()) for text in row] for row in rows]
-    console = Console()
+    console = plain_console()
     if title:
         print_text(title, "italic")
     if console.is_terminal:
@@ -98,7 +103,7 @@ def _draw(
     for n, line in enumerate(lines):
         table.add_row(*(Text(line[i]) for i in shown), style=styles[n] if styles else None)
     # A name wider than the terminal is broken by the terminal, so that it can still be copied.
-    Console(width=max(console.width, console.width - spare)).print(table)
+    plain_console(width=max(console.width, console.width - spare)).print(table)
     if left := len(columns) - len(shown):
         typer.echo(f"{left} column{'s' if left > 1 else ''} more {more}")
 
@@ -124,7 +129,7 @@ def _width(widths: Iterable[int]) -> int:
 
 def print_text(text: str, style: str = "") -> None:
     """Print a text: broken between words on a terminal, on one line anywhere else."""
-    console = Console()
+    console = plain_console()
     console.print(Text(text, style), soft_wrap=not console.is_terminal)
 
 

@@ -252,7 +252,7 @@ class Trainer:
             means = self._averaged(self._statistics(inputs, draws, batch))
         guarded = config.safeguard.guard(replace(batch, means=means[0]))
         shown = replace(guarded, means=means[1], state=self.state)
-        losses = config.objective.loss(shown)
+        losses = config.objective.losses(shown)
         loss = losses.sum() * self.processes.gradient_factor / config.batch_size
         self.scaler.scale(loss).backward()
         with torch.no_grad():

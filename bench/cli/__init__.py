@@ -80,7 +80,7 @@ def run(arguments: list[str]) -> int:
         code: Any = app(arguments, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = process.INTERRUPTED
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         message = _line(error)
         if message is None or os.environ.get("DPO_BENCH_DEBUG"):
             raise
@@ -92,12 +92,16 @@ def run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _line(error: Exception) -> str | None:
-    """What is told of an error; None for a bug, whose traceback is wanted."""
+def _line(error: BaseException) -> str | None:
+    """What is told of an error; None for an exit, or for a bug, whose traceback is wanted."""
+    from trainers.registry import blamed
+
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, typer.TyperException):
         return error.format_message()
+    if (line := blamed(error)) is not None:
+        return line
     if isinstance(error, MemoryError):
         return f"out of memory: {str(error) or 'take fewer --workers or smaller batches'}"
     if isinstance(error, OSError):  # No room, no right, no such device: of the machine, not of us.

@@ -16,7 +16,10 @@ def list_plugins(
     """Show what can be named in a spec."""
     from bench.cli.catalogue import catalogue, print_catalogue
 
-    print_catalogue(catalogue(kind), as_json, as_markdown)
+    broken: dict[str, None] = {}
+    print_catalogue(catalogue(kind, lambda line: broken.setdefault(line)), as_json, as_markdown)
+    for line in broken:
+        typer.echo(f"left out: {line}", err=True)
     return 0
 
 

@@ -1,11 +1,13 @@
 """Everything a spec can name."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import typer
 
 from bench.rewards import REWARDS
+from bench.rewards.base import Reward
 from bench.rewards.kit.weights import Weights
 from bench.spec import model as spec
 from bench.spec import prompts
@@ -26,24 +28,30 @@ Rows = list[dict[str, Any]]
 S = TypeVar("S", bound=Settings)
 
 
-def catalogue(kind: str | None) -> dict[str, Rows]:
+def catalogue(
+    kind: str | None = None, tell: Callable[[str], None] = lambda line: None
+) -> dict[str, Rows]:
     """What there is, by kind.
+
+    Args:
+        kind: That kind alone.
+        tell: Told in one line of each plug-in that is left out, because it is broken.
 
     Raises:
         UserError: If ``kind`` is unknown.
     """
     every: dict[str, Rows] = {
         "specs": [{"name": n, "title": spec.load_spec(n).title} for n in spec.shipped()],
-        "rewards": [_reward(name) for name in REWARDS.names()],
-        "objectives": _settings(OBJECTIVES),
-        "references": _settings(REFERENCES),
-        "safeguards": _settings(SAFEGUARDS),
-        "noisings": _settings(NOISINGS),
-        "timestep-laws": _settings(LAWS),
-        "reward-scales": _settings(SCALES),
-        "sources": _settings(SOURCES),
-        "optimizers": _settings(OPTIMIZERS),
-        "weights": _settings(WEIGHTS),
+        "rewards": [_reward(name, kind) for name, kind in REWARDS.usable(tell)],
+        "objectives": _settings(OBJECTIVES, tell),
+        "references": _settings(REFERENCES, tell),
+        "safeguards": _settings(SAFEGUARDS, tell),
+        "noisings": _settings(NOISINGS, tell),
+        "timestep-laws": _settings(LAWS, tell),
+        "reward-scales": _settings(SCALES, tell),
+        "sources": _settings(SOURCES, tell),
+        "optimizers": _settings(OPTIMIZERS, tell),
+        "weights": _settings(WEIGHTS, tell),
         "backbones": [{"name": name} for name in BACKBONES.names()],
         "prompts": [*map(_prompts, prompts.shipped()), *map(_external, prompts.external())],
     }
@@ -54,8 +62,7 @@ def catalogue(kind: str | None) -> dict[str, Rows]:
     return {kind: every[kind]}
 
 
-def _reward(name: str) -> dict[str, Any]:
-    kind = REWARDS.get(name)
+def _reward(name: str, kind: type[Reward]) -> dict[str, Any]:
     card = kind.card
     return {
         "name": name,
@@ -75,16 +82,16 @@ def _place(source: Weights) -> str:
     return f"{source.id}@{source.revision[:7]}" if source.revision else source.id
 
 
-def _settings(registry: Registry[type[S]]) -> Rows:
+def _settings(registry: Registry[type[S]], tell: Callable[[str], None]) -> Rows:
     return [
         {
             "name": name,
             "settings": ", ".join(
                 f"{key}={'required' if field.is_required() else field.default!r}"
-                for key, field in registry.get(name).model_fields.items()
+                for key, field in kind.model_fields.items()
             ),
         }
-        for name in registry.names()
+        for name, kind in registry.usable(tell)
     ]
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bench.cli.options import (
     LARGEST_SEED,
@@ -22,6 +21,7 @@ from bench.cli.options import (
     parse_seeds,
 )
 from bench.images.samplers import SAMPLERS
+from bench.terminal import plain_console
 from trainers.errors import UserError
 
 PixelsOption = Annotated[
@@ -63,11 +63,11 @@ def ablate(
     if plan and collect:
         raise UserError("--plan and --collect exclude each other: give one of them")
     chosen = load_spec(spec, quick, parse_seeds(seeds), parse_changes(change))
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     if quick:
         given = {"seeds"} if seeds else set()
         replaced = ", ".join(f"{k}: {v}" for k, v in chosen.quick.items() if k not in given)
-        console.print(f"--quick takes {replaced}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"--quick takes {replaced}", soft_wrap=True)
     experiment = prepare(chosen)
     count = workers or job.default_workers(experiment.spec)
     if plan:
@@ -86,9 +86,9 @@ def ablate(
         typer.echo(FORMATS["json"](results), nl=False)
     else:
         print_results(results, folder, notes)
-    console.print(f"written to {folder}", markup=False, soft_wrap=True)
+    console.print(f"written to {folder}", soft_wrap=True)
     for gap in gaps:
-        console.print(gap, style="red", markup=False, soft_wrap=True)
+        console.print(gap, style="red", soft_wrap=True)
     return 2 if gaps else 0
 
 
@@ -157,7 +157,7 @@ def train(
     given = {key: value for key, value in execution.items() if value is not None}
     loaded = load_spec(spec, seeds=(seed,), changes=parse_changes(change) | given)
     kept, fits = Store(store or out / "store"), partial(check_space, loaded)
-    train_arm(loaded, arm, seed, out, kept, Console(stderr=True), fits)
+    train_arm(loaded, arm, seed, out, kept, plain_console(stderr=True), fits)
     return 0
 
 
@@ -194,7 +194,9 @@ def generate(
         sampler=sampler, steps=steps, guidance=guidance, eta=eta, height=height, width=width,
         dtype=dtype, device=device, images_per_prompt=images_per_prompt, seed=seed,
     )  # fmt: skip
-    generate_images(base, network, prompts, limit, settings, out, Console(stderr=True), backbone)
+    generate_images(
+        base, network, prompts, limit, settings, out, plain_console(stderr=True), backbone
+    )
     return 0
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bench.cli.options import (
     BatchOption,
@@ -16,6 +15,7 @@ from bench.cli.options import (
     parse_scoring,
     split,
 )
+from bench.terminal import plain_console
 
 
 def score(
@@ -47,7 +47,7 @@ def score(
     settings = parse_scoring(weights, device=device, dtype=dtype, batch_size=batch_size)
     limit = None if memory is None else int(memory * 2**30)
     job = ScoreJob(source, expand(split(rewards)), prompts, out, settings, limit)
-    return 0 if print_scores(score_source(job, Console(stderr=True)), as_json) else 2
+    return 0 if print_scores(score_source(job, plain_console(stderr=True)), as_json) else 2
 
 
 def prefetch(
@@ -60,4 +60,4 @@ def prefetch(
     from bench.rewards import expand
 
     settings = parse_scoring(weights)
-    return 0 if fetch_rewards(expand(split(rewards)), settings, Console()) else 1
+    return 0 if fetch_rewards(expand(split(rewards)), settings, plain_console()) else 1

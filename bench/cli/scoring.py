@@ -66,7 +66,7 @@ def score_source(job: ScoreJob, console: Console) -> dict[str, Any]:
     shared.memory = memory
 
     def fail(name: str, error: Exception) -> None:
-        console.print(f"{name}: {describe(error)}", style="red", markup=False, soft_wrap=True)
+        console.print(f"{name}: {describe(error)}", style="red", soft_wrap=True)
 
     with progress_bars(console, rewards, len(items)) as report:
         scored = score_items(items, rewards, path, memory, report, fail)
@@ -90,7 +90,7 @@ def progress_bars(
     console: Console, rewards: Iterable[str], total: int
 ) -> Iterator[Callable[[str, int], None]]:
     """A bar for each reward on a terminal, nothing anywhere else."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bars = {name: progress.add_task(name, total=total) for name in rewards}
@@ -169,7 +169,7 @@ def fetch_rewards(rewards: Sequence[str], settings: Scoring, console: Console) -
             reward.load()
         except UserError as error:
             complete = False
-            console.print(f"{name}: {error}", style="red", markup=False, soft_wrap=True)
+            console.print(f"{name}: {error}", style="red", soft_wrap=True)
             continue
         known = {file for source in reward.card.weights for file in source.sha256}
         for file, path in found.paths.items():
@@ -177,6 +177,6 @@ def fetch_rewards(rewards: Sequence[str], settings: Scoring, console: Console) -
             size = path.stat().st_size / 1e6
             console.print(
                 f"{name}: {file} {size:.1f} MB sha256 {found.sha256[file]} {how}",
-                markup=False, soft_wrap=True, highlight=False,
-            )  # fmt: skip
+                soft_wrap=True,
+            )
     return complete

@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
-
 from bench.estimate.rates import UNITS
 from bench.spec.model import Spec
-from bench.terminal import Column, print_json, print_table
+from bench.terminal import Column, plain_console, print_json, print_table
 
 
 def print_budget(spec: Spec, plan: dict[str, Any], as_json: bool) -> None:
@@ -15,8 +13,8 @@ def print_budget(spec: Spec, plan: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(plan)
         return
-    console = Console(highlight=False)
-    console.print(f"{spec.title}\n{plan['architecture']}: {plan['source']}", markup=False)
+    console = plain_console()
+    console.print(f"{spec.title}\n{plan['architecture']}: {plan['source']}")
     counted = ", ".join(f"{k} {v / 1e6:,.1f} M" for k, v in plan["parameters"].items())
     console.print(f"parameters: {counted}; latents of {plan['latent_side']}^2")
     _print_memory(plan["training_gib"], plan["processes"])
@@ -26,14 +24,14 @@ def print_budget(spec: Spec, plan: dict[str, Any], as_json: bool) -> None:
                   f"{plan['pairs_seen']:,} pairs seen, {plan['prompts']:,} prompts, "
                   f"{plan['images']:,} images, {plan['scores']:,} scores")  # fmt: skip
     for line in _times(plan):
-        console.print(line, markup=False)
+        console.print(line)
     console.print(
         "activations as autograd keeps them, half of it in half precision. Libraries, workspace "
         "and fragmentation come on top: about 2 GiB where it was measured, on a CPU "
         "(docs/performance.md)"
     )
     if plan["guesses"]:
-        console.print(f"guessed: {'; '.join(plan['guesses'])}", markup=False)
+        console.print(f"guessed: {'; '.join(plan['guesses'])}")
     if plan["beta"]:
         console.print("beta: " + ", ".join(f"{v:.4g} ({k})" for k, v in plan["beta"].items()))
 

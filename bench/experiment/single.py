@@ -64,7 +64,7 @@ def train_arm(
     run = f"run {stage.config.run_id()[:16]}"
     if is_finished(out, stage.config):
         drop(out / CHECKPOINT)
-        console.print(f"{run} is in {out} already: nothing to do", highlight=False, soft_wrap=True)
+        console.print(f"{run} is in {out} already: nothing to do", soft_wrap=True)
         return
     check_devices(spec)
     for folder in (out, store.root):
@@ -77,18 +77,18 @@ def train_arm(
 
     processes = spec.training.processes if launched() == 1 else launched()
     for line in announce(stage.config, processes):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
     def show(step: int, metrics: StepMetrics) -> None:
         if step % 10 == 0 or step == stage.config.steps:
             told = f"step {step}/{stage.config.steps} loss {metrics.loss:.4f}"
             if metrics.accuracy is not None:
                 told += f" accuracy {metrics.accuracy:.2f} margin {metrics.margin:+.2e}"
-            console.print(told, highlight=False)
+            console.print(told)
 
     training = spec.training.model_copy(update={"keep_checkpoint": False})
     train(stage.config, stage.base, stage.encode.stored(store), training, out, show)
-    console.print(f"{run} is in {out}", highlight=False, soft_wrap=True)
+    console.print(f"{run} is in {out}", soft_wrap=True)
 
 
 def announce(config: TrainConfig, processes: int) -> Iterator[str]:

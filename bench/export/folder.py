@@ -68,8 +68,8 @@ def _backbone(base: Path) -> LatentModel:
         UserError: If there is none, or a part of the folder is wrong.
     """
     name = read_settings(base / INDEX).get("_class_name")
-    kinds = {kind.pipeline_class.__name__: kind for kind in map(BACKBONES.get, BACKBONES.names())
-             if issubclass(kind, LatentModel)}  # fmt: skip
+    every = (kind for _, kind in BACKBONES.usable() if issubclass(kind, LatentModel))
+    kinds = {kind.pipeline_class.__name__: kind for kind in every}
     if name not in kinds:
         raise UserError(f"{base / INDEX}: expected one of {', '.join(kinds)}, got {shown(name)}")
     return kinds[name](base)

@@ -12,6 +12,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.text import Text
 
 from bench.spec.model import Cost
 from bench.stages.base import Stage
@@ -79,7 +80,8 @@ class LiveDisplay:
         if stage.id in self.tasks:
             self.progress.remove_task(self.tasks.pop(stage.id))
         if error is not None:
-            self.progress.console.print(f"[red]failed[/red] {stage.label}: {error}")
+            line = Text.assemble(("failed", "red"), f" {stage.label}: {error}")
+            self.progress.console.print(line)
         self._show_total()
 
     def _show_total(self) -> None:
@@ -108,8 +110,8 @@ def display(
         yield PlainDisplay(console, len(stages))
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(),
+        TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as progress:
         yield LiveDisplay(progress, stages, cost, workers)

@@ -138,7 +138,7 @@ def agreements(
 
 def miniatures() -> list[str]:
     """The names of the rewards with miniature weights."""
-    return [name for name in REWARDS.names() if REWARDS.get(name).card.origin == "miniature"]
+    return [name for name, kind in REWARDS.usable() if kind.card.origin == "miniature"]
 
 
 def print_agreements(found: Sequence[Agreement], as_json: bool) -> None:

@@ -26,6 +26,7 @@ REWARDS: Registry[type[Reward]] = Registry(
         "mini-clip": "bench.rewards.clip:MiniCLIPScore",
         "mini-aesthetic": "bench.rewards.aesthetic:MiniAesthetic",
     },
+    Reward,
 )
 
 GROUPS = {

@@ -107,6 +107,13 @@ class Reward(ABC):
     """A reward model. Making one is cheap; :meth:`load` reads the weights."""
 
     card: Card
+
+    def __init_subclass__(cls, **more: object) -> None:
+        """Refuse a class whose card is none, where it is written."""
+        super().__init_subclass__(**more)
+        if not isinstance(card := vars(cls).get("card"), Card | property | None):
+            raise TypeError(f"{cls.__name__}.card: expected a Card, got {type(card).__name__}")
+
     dtypes: ClassVar[tuple[str, ...]] = ()
     """Precisions it can be asked for; a reward without any has that of its card."""
     batch_size: int = 16

@@ -25,6 +25,7 @@ from bench.spec.model import Scoring
 from trainers.errors import UserError
 from trainers.files import locked, write_atomically
 from trainers.input.paths import read_bytes
+from trainers.registry import aside, told
 from trainers.sealed import Seals, take, write_sealed
 
 CHUNK = 32
@@ -46,6 +47,12 @@ SCHEMA = pa.schema(
 NO_SCORES = SCHEMA.empty_table()
 CSV = ".csv"
 """Suffix of a file of scores that is comma-separated values; any other is parquet."""
+
+
+class NoScores(UserError):
+    """A reward gave something else than a number for each image: its fault, and no image's."""
+
+
 Key = tuple[str, str, str]
 """Signature, sha256 of the image, prompt: all that a score depends on."""
 
@@ -90,10 +97,12 @@ class Scored:
     def guard(self, name: str) -> Iterator[None]:
         """Whatever goes wrong inside stops the reward called ``name`` alone, and is told."""
         try:
-            yield
-        except Exception as error:
-            self.failed[name] = error
-            self.tell(name, error)
+            with aside():
+                yield
+        except (Exception, SystemExit) as error:
+            why = error if isinstance(error, Exception) else RuntimeError(told(error))
+            self.failed[name] = why
+            self.tell(name, why)
 
 
 def describe(error: Exception) -> str:
@@ -106,12 +115,14 @@ def describe(error: Exception) -> str:
 
 def make_reward(name: str, settings: Scoring, shared: Shared) -> Reward:
     """A reward as a spec or a command line asks for it."""
-    reward = REWARDS.get(name)(
-        weights=settings.weights.get(name),
-        device=settings.device,
-        dtype=settings.dtype,
-        shared=shared,
-    )
+    kind = REWARDS.get(name)
+    with aside():
+        reward = kind(
+            weights=settings.weights.get(name),
+            device=settings.device,
+            dtype=settings.dtype,
+            shared=shared,
+        )
     if settings.batch_size is not None:
         reward.batch_size = settings.batch_size
     reward.matmul = settings.matmul
@@ -125,13 +136,14 @@ def run(reward: Reward, images: Sequence[Image.Image], prompts: Sequence[str]) -
         from trainers.machine.execution import set_matmul
 
         set_matmul(reward.matmul)
-    scores = np.asarray(reward.score(images, prompts), np.float32)
-    if scores.shape != (len(images),):
-        raise UserError(
+    scores = np.asarray(reward.score(images, prompts))
+    if scores.shape != (len(images),) or scores.dtype.kind not in "fiu":
+        raise NoScores(
             f"reward {reward.card.name!r}: expected a score for each of {len(images)} images, got "
-            f"an array of shape {scores.shape}"
+            f"an array of {scores.dtype} and shape {scores.shape}"
         )
-    return scores
+    with np.errstate(over="ignore"):  # An infinite score is a missing one.
+        return scores.astype(np.float32)
 
 
 def run_each(
@@ -154,7 +166,7 @@ def run_each(
             found = run(reward, images[part.start : part.stop], prompts[part.start : part.stop])
             scores[part.start : part.stop] = found.tolist()
         except Exception as error:
-            if _wants_memory(error) or isinstance(error, WorkerLost):
+            if _wants_memory(error) or isinstance(error, WorkerLost | NoScores):
                 raise
             if len(part) == 1:
                 reasons[part.start] = error
@@ -196,6 +208,7 @@ def score_items(
         job = Scored(_finite(_read(path)), tell=tell)
     for name, reward in rewards.items():
         with job.guard(name):
+            hash(reward.model_key), int(reward.memory)  # What can fail, fails here.
             job.signatures[name] = reward.signature
     saved = time.monotonic()
     try:

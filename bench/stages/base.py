@@ -14,6 +14,7 @@ from bench.spec.model import Cost
 from bench.stages.store import Status, Store
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_text, write_text
+from trainers.registry import blamed
 
 TRACEBACK = "traceback.txt"
 """Why a stage failed, in its folder; gone when it is tried again."""
@@ -87,9 +88,11 @@ class Stage(ABC):
             (folder / TRACEBACK).unlink(missing_ok=True)
             try:
                 return self._make(folder, store, report)
-            except Exception:
+            except (Exception, SystemExit) as error:  # A plug-in may exit, too.
                 with suppress(UserError):  # The disk may be full.
                     write_text(folder / TRACEBACK, traceback.format_exc())
+                if (line := blamed(error)) is not None:
+                    raise UserError(line) from error
                 raise
 
     def _make(self, folder: Path, store: Store, report: Report) -> Status:

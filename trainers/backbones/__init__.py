@@ -11,6 +11,7 @@ BACKBONES: Registry[type[Backbone]] = Registry(
         "stable-diffusion-xl": "trainers.backbones.stable_diffusion_xl:StableDiffusionXL",
         "stable-diffusion-3": "trainers.backbones.stable_diffusion_3:StableDiffusion3",
     },
+    Backbone,
 )
 
 __all__ = ["BACKBONES", "Backbone", "Condition", "Moments"]

@@ -181,8 +181,12 @@ def _join(
 
 
 def _start(messages: "Queue[Any]") -> None:
-    """Set a new process up: one thread, its parent to tell, and no life after it."""
+    """Set a new process up: one thread, its parent to tell, and no life after it.
+
+    Whatever prints here, standard output is the parent's.
+    """
     global _to_parent
+    os.dup2(2, 1)
     _to_parent = messages
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -11,6 +11,7 @@ NOISINGS: Registry[type[Noising]] = Registry(
         "ddim-inversion": "trainers.noising.ddim_inversion:DDIMInversion",
         "renoise": "trainers.noising.renoise:ReNoise",
     },
+    Noising,
 )
 
 __all__ = ["NOISINGS", "Noising", "Normal", "Predict"]

@@ -15,6 +15,7 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "mapo": "trainers.objectives.mapo:MaPO",
         "auto-beta": "trainers.objectives.auto_beta:AutoBeta",
     },
+    Objective,
 )
 
 __all__ = ["OBJECTIVES", "Batch", "Objective", "Side", "State", "Values"]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
+from trainers.errors import UserError
 from trainers.registry import Settings
 
 if TYPE_CHECKING:
@@ -193,6 +194,27 @@ class Objective(Averaging, ABC):
         Pure. Only called if there is a state, whose objective must average over the whole batch.
         """
         return state
+
+    def losses(self, batch: Batch) -> Tensor:
+        """:meth:`loss` of a batch, looked at.
+
+        Raises:
+            UserError: If it is something else than a number for each row that can be learnt from.
+        """
+        import torch
+
+        found, rows = self.loss(batch), tuple(batch.winner.error.shape)
+        if isinstance(found, torch.Tensor):
+            right = tuple(found.shape) == rows and found.requires_grad
+            got = f"{'' if found.requires_grad else 'constant '}{found.dtype} {[*found.shape]}"
+        else:
+            right, got = False, type(found).__name__
+        if not right:
+            raise UserError(
+                f"objective {self.name!r}: expected a loss that depends on the policy for each of "
+                f"{[*rows]} rows, got {got}: mend its loss()"
+            )
+        return found
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:

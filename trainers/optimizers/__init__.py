@@ -11,6 +11,7 @@ OPTIMIZERS: Registry[type[Optimizer]] = Registry(
         "adafactor": "trainers.optimizers.adafactor:Adafactor",
         "adamw-8bit": "trainers.optimizers.adamw_8bit:AdamW8bit",
     },
+    Optimizer,
 )
 
 __all__ = ["OPTIMIZERS", "Optimizer"]

@@ -13,6 +13,7 @@ REFERENCES: Registry[type[ReferenceRule]] = Registry(
         "soft": "trainers.references.soft:Soft",
         "ema": "trainers.references.ema:EMA",
     },
+    ReferenceRule,
 )
 
 __all__ = ["REFERENCES", "Divergence", "Event", "Reference", "ReferenceRule", "Updating"]

@@ -10,6 +10,7 @@ SAFEGUARDS: Registry[type[Safeguard]] = Registry(
         "none": "trainers.safeguards.nothing:Nothing",
         "sdpo": "trainers.safeguards.sdpo:SDPO",
     },
+    Safeguard,
 )
 
 __all__ = ["SAFEGUARDS", "Safeguard"]

@@ -11,6 +11,7 @@ LAWS: Registry[type[TimestepLaw]] = Registry(
         "discounted": "trainers.timesteps.laws.discounted:Discounted",
         "logit-normal": "trainers.timesteps.laws.logit_normal:LogitNormal",
     },
+    TimestepLaw,
 )
 SCALES: Registry[type[RewardScale]] = Registry(
     "reward scale",
@@ -19,6 +20,7 @@ SCALES: Registry[type[RewardScale]] = Registry(
         "constant": "trainers.timesteps.scales.constant:Constant",
         "inverse-sqrt-snr": "trainers.timesteps.scales.inverse_sqrt_snr:InverseSqrtSNR",
     },
+    RewardScale,
 )
 
 __all__ = ["LAWS", "SCALES", "RewardScale", "TimestepLaw"]

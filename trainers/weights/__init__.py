@@ -10,6 +10,7 @@ WEIGHTS: Registry[type[Weights]] = Registry(
         "full": "trainers.weights.full:Full",
         "lora": "trainers.weights.lora:LoRA",
     },
+    Weights,
 )
 
 __all__ = ["WEIGHTS", "Roles", "Weights"]

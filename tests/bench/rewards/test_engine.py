@@ -178,7 +178,7 @@ class Short(Red):
 
 @pytest.mark.parametrize(
     ("reward", "told"),
-    [(Broken(), "ValueError: no reward at all"), (Short(), "a score for each of 1 images, got")],
+    [(Broken(), "ValueError: no reward at all"), (Short(), "a score for each of 32 images, got")],
 )
 def test_a_reward_that_fails_at_all_images_stops_alone(
     items: list[Item], tmp_path: Path, reward: Reward, told: str

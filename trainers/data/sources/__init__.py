@@ -15,6 +15,7 @@ SOURCES: Registry[type[Source]] = Registry(
         "rankings": "trainers.data.sources.rankings:Rankings",
         "folder": "trainers.data.sources.folder:Folder",
     },
+    Source,
 )
 
 
@@ -29,7 +30,7 @@ def make_source(value: str | Mapping[str, Any]) -> Source:
     """
     if isinstance(value, str):
         suffix = Path(value).suffix
-        claims = (name for name in SOURCES.names() if suffix in SOURCES.get(name).suffixes)
+        claims = (name for name, kind in SOURCES.usable() if suffix in kind.suffixes)
         value = {"name": next(claims, "parquet"), "path": value}
     return build(SOURCES, value)
 

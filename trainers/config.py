@@ -104,9 +104,12 @@ class TrainConfig(Resolved):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
-        if self.data.ties == "soft" and not self.objective.soft_labels:
+        name, known = self.objective.name, self.objective.soft_labels
+        if self.data.ties == "soft" and not known:
+            raise ValueError(f"objective {name!r} cannot learn from ties: set 'data.ties: drop'")
+        if self.data.labels == "probability" and not known:
             raise ValueError(
-                f"objective {self.objective.name!r} cannot learn from ties: set 'data.ties: drop'"
+                f"objective {name!r} cannot learn from probabilities: set 'data.labels: given'"
             )
         return self
 

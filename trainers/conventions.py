@@ -5,50 +5,119 @@ elements of a latent, and ``lr`` is the rate that is applied. Other sources leav
 where we average, or multiply the rate by the batch.
 """
 
+from dataclasses import dataclass
 from math import prod
 
 from trainers.errors import UserError
 
+MEANS = "-beta/2 * difference of means"
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a source quotes what stands before the implicit reward, and the learning rate."""
+
+    formula: str
+    factor: float = 1.0
+    """What its beta is multiplied by."""
+    summed: bool = False
+    """Whether errors are summed over the N elements of a latent."""
+    objective: str = "dpo"
+    """Which of ours it is a beta of."""
+    setting: str = "beta"
+    """Which of the objective's settings."""
+    scales_lr: bool | None = True
+    """Whether its launchers multiply the rate by the batch (``--scale_lr``); None: not known."""
+
+
 BETA_CONVENTIONS = {
-    "diffusion-dpo code": ("-beta/2 * difference of means", 1.0, False),
-    "diffusers sdxl script": ("-beta/2 * difference of means", 1.0, False),
-    "diffusers sd script": ("-beta * difference of means", 2.0, False),
-    "diffusion-dpo eq. 46": ("-beta/2 * difference of sums", 1.0, True),
-    "diffusion-dpo pseudo-code": ("-beta * difference of sums", 2.0, True),
-}
-"""The logit of each source, its factor on beta, and whether errors are summed over N elements.
+    "diffusion-dpo code": Convention(MEANS),
+    "diffusers sdxl script": Convention(MEANS, scales_lr=False),
+    "diffusers sd script": Convention("-beta * difference of means", 2.0, scales_lr=False),
+    "diffusion-dpo eq. 46": Convention(
+        "-beta/2 * difference of sums", summed=True, scales_lr=None
+    ),
+    "diffusion-dpo pseudo-code": Convention(
+        "-beta * difference of sums", 2.0, summed=True, scales_lr=None
+    ),
+    "inpo code": Convention(MEANS),
+    "diffusion-sdpo code": Convention(MEANS),
+    "flow_grpo dpo": Convention(MEANS, scales_lr=False),
+    "thermodpo's flow-dpo": Convention("-beta * difference of means", 2.0, scales_lr=None),
+    "simpletuner flow-dpo": Convention(
+        "-beta/2 * difference of sums", summed=True, scales_lr=None
+    ),
+    "diffusers hinge": Convention(
+        "1 + beta * difference of means", 2.0, objective="hinge", scales_lr=False
+    ),
+    "diffusion-dro code": Convention(
+        "difference of means + m, without a beta: 1", 2.0, objective="hinge", scales_lr=None
+    ),
+    "sudo code": Convention(MEANS, objective="anchored-dpo", scales_lr=False),
+    "smpo code": Convention(f"10 (2 p - 1) * {MEANS}", objective="smpo"),
+    "dmpo in diffusion-sdpo": Convention(MEANS, objective="dmpo"),
+    "alpha-dpo code": Convention(MEANS, objective="alpha-dpo"),
+    "linear-dpo code": Convention(
+        "1/2 + beta/5 * difference of means", objective="linear-dpo", scales_lr=False
+    ),
+    "dspo code": Convention(MEANS, objective="dspo"),
+    "thermo-dpo paper": Convention(
+        "difference of means * beta / t", objective="thermo-dpo", scales_lr=None
+    ),
+    "diffusion-kto code": Convention(
+        "beta * (R - L) of an image", objective="kto", scales_lr=False
+    ),
+    "mapo code": Convention(
+        "beta_mapo * log sigmoid(1000 * difference of links)", objective="mapo", setting="weight",
+        scales_lr=False,
+    ),
+}  # fmt: skip
+"""By source: ``SalesforceAIResearch/DiffusionDPO``, ``train.py``; ``train_diffusion_dpo_sdxl`` and
+``train_diffusion_dpo`` of ``huggingface/diffusers``; arXiv 2311.12908, Eq. 46 and the pseudo-code
+of its supplement; the others are named in the docstrings of objectives, safeguards and noisings,
+but ``train_sd3_dpo.py`` of ``yifan123/flow_grpo``."""
 
-The first is ``SalesforceAIResearch/DiffusionDPO``, ``train.py``; then ``train_diffusion_dpo_sdxl``
-and ``train_diffusion_dpo`` of ``huggingface/diffusers``; then arXiv 2311.12908, Eq. 46 and the
-pseudo-code of its supplement."""
+
+def convention(source: str) -> Convention:
+    """That of a source.
+
+    Raises:
+        UserError: If the source is unknown.
+    """
+    if source not in BETA_CONVENTIONS:
+        raise UserError(
+            f"unknown convention of beta {source!r}: known are {', '.join(BETA_CONVENTIONS)}"
+        )
+    return BETA_CONVENTIONS[source]
 
 
-def beta_here(beta: float, convention: str, latent_shape: tuple[int, ...]) -> float:
-    """The beta that gives, here, the logits that ``beta`` gives in ``convention``.
+def beta_here(beta: float, source: str, latent_shape: tuple[int, ...]) -> float:
+    """The beta that gives, here, the logits that ``beta`` gives in a source's convention.
 
     Args:
         beta: As the source quotes it, above 0.
-        convention: A key of :data:`BETA_CONVENTIONS`.
+        source: A key of :data:`BETA_CONVENTIONS`.
         latent_shape: (C, H, W); matters where errors are summed.
 
     Raises:
-        UserError: If the convention is unknown.
+        UserError: If the source is unknown.
     """
-    return beta * _factor(convention, latent_shape)
+    return beta * _factor(source, latent_shape)
 
 
-def beta_there(beta: float, convention: str, latent_shape: tuple[int, ...]) -> float:
-    """The inverse of :func:`beta_here`: how ``convention`` would quote our beta."""
-    return beta / _factor(convention, latent_shape)
+def beta_there(beta: float, source: str, latent_shape: tuple[int, ...]) -> float:
+    """The inverse of :func:`beta_here`: how a source would quote our beta."""
+    return beta / _factor(source, latent_shape)
 
 
-def _factor(convention: str, latent_shape: tuple[int, ...]) -> float:
-    if convention not in BETA_CONVENTIONS:
-        raise UserError(
-            f"unknown convention of beta {convention!r}: known are {', '.join(BETA_CONVENTIONS)}"
-        )
-    _, factor, summed = BETA_CONVENTIONS[convention]
-    return factor * (prod(latent_shape) if summed else 1)
+def _factor(source: str, latent_shape: tuple[int, ...]) -> float:
+    found = convention(source)
+    return found.factor * (prod(latent_shape) if found.summed else 1)
+
+
+def sources_of(objective: str) -> list[str]:
+    """Sources that quote the beta of one of our objectives."""
+    return [name for name, found in BETA_CONVENTIONS.items() if found.objective == objective]
 
 
 def scaled_lr(lr: float, batch_size: int) -> float:

@@ -16,7 +16,7 @@ from trainers.config import TrainConfig
 from trainers.data.base import PairData
 from trainers.errors import NotFinite, UserError
 from trainers.examples import Examples, Inputs, check_columns
-from trainers.files import clear, clear_parts, tell
+from trainers.files import clear, clear_parts, tell, writing
 from trainers.input.tensors import not_finite
 from trainers.machine.batches import split_batch
 from trainers.machine.execution import (
@@ -148,7 +148,8 @@ class Trainer:
         if self.processes.sharding:
             result = gather_network(self.result, self._load, self.processes.main)
         if self.processes.main and result is not None:
-            self.config.weights.save(result, self.backbone, folder)
+            with writing(folder):
+                self.config.weights.save(result, self.backbone, folder)
             write_record(folder, self.config)
             if not keep_checkpoint:
                 drop(folder / CHECKPOINT)

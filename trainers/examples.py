@@ -73,7 +73,9 @@ class Examples:
 
     def condition(self, rows: Tensor, drop: Tensor, sides: Tensor, images: int) -> Condition:
         """The condition of each row, as often as it has images, on the device."""
-        told = self.data.chosen_condition(rows, drop < self.config.caption_dropout, sides)
+        prefixes = self.config.objective.prefixes or ("", "")
+        dropped = drop < self.config.caption_dropout
+        told = self.data.chosen_condition(rows, dropped, sides, prefixes)
         moved = {name: to_device(values, self.device) for name, values in told.items()}
         return {name: torch.cat([values] * images) for name, values in moved.items()}
 
@@ -151,6 +153,7 @@ class Examples:
             columns={
                 name: to_device(values.float(), self.device)
                 for name, values in self.data.columns(draws.rows).items()
+                if name in self.config.objective.columns
             },
         )
 

@@ -127,7 +127,7 @@ def _part(path: Path) -> tuple[int, Path]:
 
 def clear_parts(folder: Path) -> None:
     """Delete what killed processes were writing in a folder when they died."""
-    for part in folder.glob(".*.part"):
+    for part in folder.glob(f".*.{'[a-z0-9_]' * 8}.part"):  # As mkstemp names them.
         with suppress(OSError):
             handle = os.open(part, os.O_RDWR | os.O_NONBLOCK)
             try:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from trainers.files import clear, write_atomically
+from trainers.files import clear, write_atomically, writing
 from trainers.input.paths import is_regular
 from trainers.objectives.base import Batch, Values
 from trainers.references import Event
@@ -167,6 +167,7 @@ class MetricsLog:
         """Open ``path`` and drop every line after step ``keep``."""
         head = b"".join(_lines(path)[:keep])
         write_atomically(path, lambda part: part.write_bytes(head))
+        self._path = path
         self._hash = hashlib.sha256(head)
         self._stream: IO[bytes] = path.open("ab")
 
@@ -179,16 +180,19 @@ class MetricsLog:
         """Add a step."""
         line = json.dumps(asdict(metrics)).encode() + b"\n"
         self._hash.update(line)
-        self._stream.write(line)
+        with writing(self._path):
+            self._stream.write(line)
 
     def sync(self) -> None:
         """Bring everything written so far to the disk."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        with writing(self._path):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         """Close the file, with everything written so far in it."""
-        self._stream.close()
+        with writing(self._path):
+            self._stream.close()
 
 
 def log_sha256(path: Path, steps: int) -> str:

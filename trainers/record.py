@@ -13,7 +13,8 @@ from trainers.input.paths import is_regular
 from trainers.input.text import read_json
 
 RECORD = "run.json"
-"""run_id, config, and the sha256 of each file."""
+"""run_id, config, the sha256 of each file, and ``PREFIX`` where the objective has one."""
+PREFIX = "prompt_prefix"
 CHECKPOINT = "checkpoint.safetensors"
 """Where an unfinished run goes on."""
 METRICS = "metrics.jsonl"
@@ -29,7 +30,23 @@ def _record(folder: Path, config: TrainConfig) -> dict[str, Any]:
     network = folder / BACKBONES.get(config.backbone).network_part
     paths = [folder / METRICS, folder / ADAPTER_FILE, *sorted(network.rglob("*"))]
     files = {p.relative_to(folder).as_posix(): sha256_file(p) for p in paths if is_regular(p)}
-    return {"run_id": config.run_id(), "config": config.model_dump(mode="json"), "files": files}
+    record = {"run_id": config.run_id(), "config": config.model_dump(mode="json"), "files": files}
+    prefixes = config.objective.prefixes
+    return record | ({PREFIX: prefixes[0]} if prefixes else {})
+
+
+def prompt_prefix(folder: Path) -> str:
+    """What stands before every prompt that the network in a folder makes images of.
+
+    Empty, unless the record of its run says otherwise.
+
+    Raises:
+        UserError: If there is a record, and it is no record.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return ""
+    return str(_read(path, f"train again, or delete {path}").get(PREFIX, ""))
 
 
 def is_finished(folder: Path, config: TrainConfig) -> bool:
@@ -67,6 +84,9 @@ def _read(path: Path, way_out: str) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{error}: {way_out}") from error
     kinds = {"run_id": str, "config": dict, "files": dict}
-    if not isinstance(record, dict) or {k: type(v) for k, v in record.items()} != kinds:
+    optional = {PREFIX: str}
+    if not isinstance(record, dict) or (
+        optional | {k: type(v) for k, v in record.items()} != optional | kinds
+    ):
         raise UserError(f"{path}: expected {', '.join(kinds)}, got other JSON: {way_out}")
     return record

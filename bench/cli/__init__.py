@@ -68,6 +68,10 @@ for name, group in {
     app.add_typer(group, name=name)
 
 
+NO_MEMORY = ("failed to map segment", "annot allocate memory")
+"""What the loader of libraries says where there is too little of it."""
+
+
 def main() -> None:
     """Entry point: errors that the user can mend are one line, whatever else is a bug."""
     process.settle()
@@ -100,6 +104,10 @@ def _line(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, typer.TyperException):
         return error.format_message()
+    if isinstance(error, ImportError) and any(said in str(error) for said in NO_MEMORY):
+        return (
+            f"out of memory: {error.name or 'a library'} cannot be loaded: allow more (ulimit -v)"
+        )
     if (line := blamed(error)) is not None:
         return line
     if isinstance(error, MemoryError):

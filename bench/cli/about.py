@@ -36,10 +36,10 @@ def convert(
     beta: Annotated[
         float | None, typer.Option(min=1e-9, max=1e12, help="A beta to convert.")
     ] = None,
-    source: Annotated[str, typer.Option(help="Who quotes it.")] = "diffusion-dpo code",
+    source: Annotated[str, typer.Option(help="Who quotes them.")] = "diffusion-dpo code",
     latent: Annotated[str, typer.Option(help="Shape of a latent, CxHxW.")] = "4x64x64",
     lr: Annotated[
-        float | None, typer.Option(min=1e-30, max=1e6, help="A rate given with --scale_lr.")
+        float | None, typer.Option(min=1e-30, max=1e6, help="A rate as that source gives it.")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=10**6, help="Pairs per optimiser step, all processes.")
@@ -54,5 +54,5 @@ def convert(
         for line in convert_beta(beta, source, latent):
             typer.echo(line)
     if lr is not None:
-        typer.echo(convert_lr(lr, batch_size))
+        typer.echo(convert_lr(lr, batch_size, source))
     return 0

@@ -1,38 +1,69 @@
 """What the numbers of other sources are here, and ours there."""
 
-from trainers.conventions import BETA_CONVENTIONS, beta_here, beta_there, scaled_lr
+import re
+from math import inf
+
+from trainers.conventions import (
+    BETA_CONVENTIONS,
+    beta_here,
+    beta_there,
+    convention,
+    scaled_lr,
+    sources_of,
+)
 from trainers.errors import UserError
 from trainers.input.checked import shown
 
+LARGEST_BATCH = 10**9
+
 
 def convert_beta(beta: float, source: str, latent: str) -> list[str]:
-    """A line for the spec, and one for each convention.
+    """A line for the spec, and one for each convention of that objective.
 
     Raises:
-        UserError: If the source or the shape is not known.
+        UserError: If the source or the shape is not known, or beta is no positive number, be it in
+            another convention.
     """
-    try:
-        shape = tuple(int(side) for side in latent.split("x"))
-    except ValueError:
-        shape = ()
-    if len(shape) != 3 or not all(1 <= side <= 10**6 for side in shape):
+    if not re.fullmatch(r"([1-9][0-9]{0,5}x){2}[1-9][0-9]{0,5}", latent):
         raise UserError(f"--latent: expected a shape such as 4x64x64, got {shown(latent)}")
-    here = beta_here(beta, source, shape)
-    lines = [f"objective.beta: {here:.6g}   # {beta:.6g} of {source}, latents of {latent}"]
-    for name, (logit, _, _) in BETA_CONVENTIONS.items():
-        lines.append(f"{beta_there(here, name, shape):>12.6g}  {name}: {logit}")
+    shape = tuple(map(int, latent.split("x")))
+    _expect_positive("--beta", beta)
+    of, here = convention(source), beta_here(beta, source, shape)
+    lines = [
+        f"objective.{of.setting}: {here:.6g}   # of {of.objective}: {beta:.6g} of {source}, "
+        f"latents of {latent}"
+    ]
+    for name in sources_of(of.objective):
+        there = beta_there(here, name, shape)
+        _expect_positive(f"--beta {beta:g} as that of {name}", there)
+        lines.append(f"{there:>12.6g}  {name}: {BETA_CONVENTIONS[name].formula}")
     return lines
 
 
-def convert_lr(lr: float, batch_size: int | None) -> str:
+def convert_lr(lr: float, batch_size: int | None, source: str = "diffusion-dpo code") -> str:
     """A line for the spec.
 
     Raises:
-        UserError: If there is no batch size.
+        UserError: If the source is unknown, or whether it scales by the batch size, there is no
+            batch size to scale by, or the rate is no positive number.
     """
+    _expect_positive("--lr", lr)
+    if (scales := convention(source).scales_lr) is None:
+        raise UserError(f"whether {source} scales its rate by the batch is not known: look there")
+    if not scales:
+        return f"optimizer.lr: {lr:.6g}   # as it is: {source} does not scale it"
     if batch_size is None:
         raise UserError(
             "--lr needs --batch-size: --scale_lr multiplies by pairs per device, accumulation and "
             "processes"
         )
-    return f"optimizer.lr: {scaled_lr(lr, batch_size):.6g}   # {lr:g} x {batch_size}"
+    if not 1 <= batch_size <= LARGEST_BATCH:
+        raise UserError(f"--batch-size: expected 1 to {LARGEST_BATCH}, got {batch_size}")
+    scaled = scaled_lr(lr, batch_size)
+    _expect_positive(f"--lr {lr:g} times --batch-size", scaled)
+    return f"optimizer.lr: {scaled:.6g}   # {lr:g} x {batch_size}"
+
+
+def _expect_positive(what: str, value: float) -> None:
+    if not 0 < value < inf:
+        raise UserError(f"{what}: expected a number above 0, got {value:g}")

@@ -94,6 +94,7 @@ def ablate(
 
 def plan(
     spec: SpecArgument = "mini",
+    quick: QuickOption = False,
     change: SetOption = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Time a step, images and scores here; needs weights.")
@@ -112,7 +113,7 @@ def plan(
     from bench.terminal import silence_libraries
 
     silence_libraries()
-    loaded = load_spec(spec, changes=parse_changes(change))
+    loaded = load_spec(spec, quick, changes=parse_changes(change))
     with loaded.named():
         told = budget(loaded, devices, measure_rates(loaded) if measure else None)
     print_budget(loaded, told, as_json)
@@ -121,7 +122,7 @@ def plan(
 
 def train(
     arm: Annotated[str, typer.Argument(help="Arm of the spec, e.g. DPO+A.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the network and the log.")],
+    out: Annotated[Path, typer.Option(help="Folder for the network and the log.")],
     spec: SpecArgument = "mini",
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Training seed.")] = 0,
     change: SetOption = None,
@@ -163,7 +164,7 @@ def train(
 
 def generate(
     prompts: Annotated[str, typer.Option(help="Name of a prompt set, or a jsonl file.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the images.")],
     base: Annotated[str, typer.Option(help="A shipped model, or a diffusers folder.")] = "mini-sd",
     network: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder of a training run.")
@@ -211,8 +212,13 @@ def export(
     from bench.assets import model_folder
     from bench.export.folder import export as write
     from bench.terminal import silence_libraries
+    from trainers.record import prompt_prefix
 
     silence_libraries()
     trained = write(model_folder(base), network, out)
     typer.echo(f"{out}: {base} with its {trained} from {network}")
+    if prefix := prompt_prefix(network):
+        typer.echo(
+            f"trained to have {prefix!r} before every prompt: a pipeline does not put it there"
+        )
     return 0

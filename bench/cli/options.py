@@ -19,9 +19,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="KEY=YAML, a dotted key of the spec to replace; may be repeated."),
 ]
-OutOption = Annotated[
-    Path, typer.Option(file_okay=False, help="Folder for the store and the results.")
-]
+OutOption = Annotated[Path, typer.Option(help="Folder for the store and the results.")]
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Processes; default: all cores.")
 ]

@@ -23,15 +23,20 @@ from bench.spec.prompts import count_prompts
 from trainers.backbones import BACKBONES
 from trainers.backbones.base import Skeleton
 from trainers.config import TrainConfig
-from trainers.conventions import BETA_CONVENTIONS, beta_there, unscaled_lr
+from trainers.conventions import beta_there, sources_of, unscaled_lr
 from trainers.errors import UserError
 from trainers.machine.batches import split_batch
 
 
 def arm_configs(spec: Spec) -> dict[str, TrainConfig]:
-    """The run of each arm for one training seed; model and data are not looked at."""
+    """The run of each arm for one training seed; model and data are not looked at.
+
+    Arms whose runs are those of an earlier one are left out.
+    """
     matrix = build_matrix(spec, "0" * 64, "0" * 64)
-    return {arm.name: next(iter(arm.configs.values())) for arm in matrix.arms}
+    twins = matrix.twins()
+    return {arm.name: next(iter(arm.configs.values()))
+            for arm in matrix.arms if arm.name not in twins}  # fmt: skip
 
 
 def budget(
@@ -174,7 +179,9 @@ def _batch(config: TrainConfig, processes: int) -> dict[str, float]:
 
 def _betas(configs: dict[str, TrainConfig], shape: tuple[int, ...]) -> dict[str, float]:
     """How other sources would quote the first arm's beta that there is."""
-    strengths = (config.objective.strength for config in configs.values())
-    if (beta := next((s for s in strengths if s is not None), None)) is None:
+    found = ((c.objective.name, c.objective.strength) for c in configs.values())
+    name, beta = next(((name, s) for name, s in found if s is not None), ("", None))
+    if beta is None:
         return {}
-    return {"here": beta} | {name: beta_there(beta, name, shape) for name in BETA_CONVENTIONS}
+    sources = sources_of(name)
+    return {"here": beta} | {name: beta_there(beta, name, shape) for name in sources}

@@ -33,7 +33,12 @@ def make_protocol(experiment: Experiment) -> Protocol:
         arms=(
             protocol.Arm(name=BASE, seeds=(None,)),
             *(
-                protocol.Arm(name=a.name, seeds=tuple(a.configs), same_as=twins.get(a.name))
+                protocol.Arm(
+                    name=a.name,
+                    seeds=tuple(a.configs),
+                    same_as=twins.get(a.name),
+                    prompt_prefix=(next(iter(a.configs.values())).objective.prefixes or ("",))[0],
+                )
                 for a in matrix.arms
             ),
         ),

@@ -7,6 +7,7 @@ from bench.spec.model import Spec
 from bench.stages.base import Stage
 from bench.stages.encode import EncodeStage
 from bench.stages.score import ScoreStage
+from bench.terminal import silence_libraries
 from trainers.backbones import BACKBONES
 
 
@@ -19,5 +20,6 @@ def check_model(spec: Spec, stages: Iterable[Stage]) -> None:
     work = [stage for stage in stages if not isinstance(stage, ScoreStage)]
     encoding = {stage.settings.precision for stage in work if isinstance(stage, EncodeStage)}
     if work:
+        silence_libraries()
         model = BACKBONES.get(spec.backbone)(model_folder(spec.base))
         model.check(spec.generate.dtype, *encoding)

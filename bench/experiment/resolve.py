@@ -6,6 +6,8 @@ from bench.spec.model import Spec
 from bench.stages.encode import EncodeStage
 from bench.stages.train import TrainStage
 from trainers.backbones import BACKBONES
+from trainers.config import TrainConfig
+from trainers.data.columns import require_columns
 from trainers.data.select import Selected, normalise, select
 from trainers.data.settings import DataSettings
 from trainers.errors import UserError
@@ -64,17 +66,21 @@ class Runs:
         config, training = arm.configs[seed], self.spec.training
         split = split_batch(config.batch_size, config.accumulation, training.processes)
         config.looks_ahead(split)
+        chosen = self.selected(config.data).rows
+        require_columns(self._rows, chosen, config.objective.columns, config.data)
         label = f"training {arm.name} seed {seed}"
-        return TrainStage(label, config, self.base, self._pairs(config.data), training)
+        return TrainStage(label, config, self.base, self._pairs(config), training)
 
-    def _pairs(self, settings: DataSettings) -> EncodeStage:
+    def _pairs(self, config: TrainConfig) -> EncodeStage:
         """One stage for all runs whose pairs are encoded alike."""
-        key = canonical_json(settings.encoding_key())
+        settings, prefixes = config.data, config.objective.prefixes or ("",)
+        key = canonical_json([settings.encoding_key(), list(prefixes)])
         if key not in self._encode:
             number = len(self._encode) + 1
             self._encode[key] = EncodeStage(
                 "encodings" if number == 1 else f"encodings {number}",
                 self.spec.backbone, self.base, self.base_sha256, self.source, self.data_sha256,
-                settings, len(self.selected(settings).rows), self.spec.encoding,
+                settings, len(self.selected(settings).rows), self.spec.encoding, prefixes,
+                tuple(self._rows.columns),
             )  # fmt: skip
         return self._encode[key]

@@ -22,10 +22,11 @@ from trainers.conventions import unscaled_lr
 from trainers.errors import UserError
 from trainers.files import sha256_file, tree_hashes, writable_folder, write_text
 from trainers.input.checked import listed, shown
+from trainers.input.paths import is_regular
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import is_main, launched
 from trainers.metrics import StepMetrics
-from trainers.record import CHECKPOINT, is_finished
+from trainers.record import CHECKPOINT, is_finished, prompt_prefix
 from trainers.sealed import drop
 
 
@@ -128,17 +129,19 @@ def generate_images(
     trained = {} if network is None else _trained(network, model.network_part)
     texts = [prompt for _, prompt in load_prompts(prompts, limit).items]
     fitting(settings.sampler, backbone)
-    identity = pool_identity(settings, backbone, model(folder).sha256(), trained)
+    prefix = "" if network is None else prompt_prefix(network)
+    identity = pool_identity(settings, backbone, model(folder).sha256(), trained, prefix)
     mark = out / ".identity"
     check_device(settings.device, "device")
     # A mark alone may be left of an attempt that came to nothing.
-    if mark.is_file() and mark.read_text() != identity and any(out.glob("*.png")):
+    other = is_regular(mark) and mark.read_bytes() != identity.encode()
+    if other and any(out.glob("*.png")):
         raise UserError(f"{out} holds images of other settings: give an empty folder, or delete it")
     write_text(writable_folder(out) / mark.name, identity)
     total = len(texts) * settings.images_per_prompt
     write_images(
         folder, network, backbone, texts, settings, out,
-        lambda done: console.print(f"{done}/{total} images"),
+        lambda done: console.print(f"{done}/{total} images"), prefix=prefix,
     )  # fmt: skip
 
 

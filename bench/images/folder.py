@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from trainers.errors import UserError
-from trainers.files import clear, locked, sha256_file, tell, write_text
+from trainers.files import clear, clear_parts, locked, sha256_file, tell, write_text
 from trainers.input.paths import inside, is_regular
 from trainers.input.text import as_text, parse_json, read_jsonl
 from trainers.sealed import Seals
@@ -78,6 +78,7 @@ def look(folder: Path, keys: Sequence[Key], size: int) -> tuple[dict[Key, str], 
         of images that the index has, which were damaged, as they were drawn, so that each becomes
         the same to the bit.
     """
+    clear_parts(folder)
     rows, lost = _recorded(folder)
     if lost:
         tell(f"{folder / INDEX}: {lost} rows are damaged: what they were of is looked at again")

@@ -127,7 +127,7 @@ class Worker:
         if "error" in answer:
             raise UserError(
                 "the worker of the published packages could not score: "
-                f"{answer['error']}\n{answer['traceback']}"
+                f"{_line(answer['error'])} ({_line(answer['traceback'])})"
             )
         scores: list[float] = answer["scores"]
         return scores
@@ -136,8 +136,13 @@ class Worker:
         """What a worker that has ended did, with its last words."""
         for reader in self._readers:
             reader.join(timeout=5)
-        lines = "\n".join(list(self._errors)) or "nothing"
-        return f"the worker of the published packages {what}; its last words:\n{lines}"
+        lines = _line("\n".join(list(self._errors))) or "nothing"
+        return f"the worker of the published packages {what}; its last words: {lines}"
+
+
+def _line(text: str) -> str:
+    """A text of several lines on one."""
+    return " / ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _in_background(function: Any, *arguments: Any) -> threading.Thread:

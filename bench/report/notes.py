@@ -24,9 +24,7 @@ def _judgement(results: Results) -> Iterator[str]:
     )
     yield f"Equivalent: {bound(results)}."
     yield from _controls(results)
-    yield from (f"{arm.name} is no run of its own: all settings of it that count are those of "
-                f"{arm.same_as}, and there is nothing to compare."
-                for arm in protocol.arms if arm.same_as)  # fmt: skip
+    yield from arms(protocol)
     for f in results.comparisons:
         contrast = f.contrasts[primary]
         seeds = (
@@ -38,6 +36,21 @@ def _judgement(results: Results) -> Iterator[str]:
             f"{f.comparison.name}: {f.verdict}: {f.reason}; variance of the mean: "
             f"{_shares(contrast)}{seeds}."
         )
+
+
+def arms(protocol: Protocol) -> Iterator[str]:
+    """What is to be known of single arms."""
+    for arm in protocol.arms:
+        if arm.same_as:
+            yield (
+                f"{arm.name} is no run of its own: all settings of it that count are those of "
+                f"{arm.same_as}, and there is nothing to compare."
+            )
+        if arm.prompt_prefix:
+            yield (
+                f"{arm.name} was trained to have {arm.prompt_prefix!r} before every prompt: its "
+                "images are made of both, and scored by the prompt alone."
+            )
 
 
 def bound(results: Results) -> str:

@@ -25,6 +25,16 @@ class Arm(Record):
     """Training seeds; the one seed None for the base model, numbers of pairs for the control."""
     same_as: str | None = None
     """An earlier arm whose runs are its own, because all settings that count are equal."""
+    prompt_prefix: str = ""
+    """What stands before every prompt that its images are made of."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No prefix is not told: files of before there were any stay as they are."""
+        data: dict[str, Any] = serialise(self)
+        if not self.prompt_prefix:
+            del data["prompt_prefix"]
+        return data
 
 
 class Comparison(Record):

@@ -23,7 +23,7 @@ from bench.rewards.base import Reward, Scores
 from bench.rewards.kit.shared import Shared
 from bench.spec.model import Scoring
 from trainers.errors import UserError
-from trainers.files import locked, write_atomically
+from trainers.files import clear_parts, locked, write_atomically
 from trainers.input.paths import read_bytes
 from trainers.registry import aside, told
 from trainers.sealed import Seals, take, write_sealed
@@ -387,6 +387,7 @@ def _write(table: pa.Table, path: Path, suffix: str) -> None:
 def take_scores(path: Path) -> None:
     """Clear a file of scores away, and say so, unless it is as it was written."""
     with locked(_lock(path)):
+        clear_parts(path.parent)
         take(path)
 
 

@@ -92,9 +92,8 @@ class ImageReward(Reward):
     @cached_property
     def tokenizer(self) -> "Tokenizer":
         """The tokenizer, padding to the published length."""
-        return read_tokenizer(
-            self.files.paths[TOKENIZER_FILE], self.length, self.pad, self.rater.words
-        )
+        words = range(1, self.rater.words + 1)  # Its embedding has some rows to spare.
+        return read_tokenizer(self.files.paths[TOKENIZER_FILE], self.length, self.pad, words)
 
     def load(self) -> None:
         """Read the weights; see :class:`bench.rewards.base.Reward`."""

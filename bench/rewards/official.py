@@ -17,7 +17,7 @@ from bench.official.client import Worker, environment, versions
 from bench.rewards import hpsv2, imagereward
 from bench.rewards.base import Reward, Scores, check_lengths
 from trainers.files import canonical_json, sha256_text
-from trainers.input.image import to_rgb
+from trainers.input.image import to_rgb, upright
 
 START = 900.0
 """Seconds granted to a call for imports and for reading a checkpoint."""
@@ -25,19 +25,26 @@ EACH = 120.0
 """Seconds granted for each image."""
 GROUP = 32
 """Images in one call."""
+PNG = ("1", "L", "LA", "P", "RGB", "RGBA")
+"""Modes that a PNG file keeps, palette and transparency included; TIFF keeps the others."""
 
 
 class OfficialReward(Reward):
     """A reward that a published package computes.
 
     Official are the package's function for scoring, all that it calls, and the tokenizer and
-    preprocessing in it. Ours: images are made upright and RGB and reach it as PNG files, prompts
+    preprocessing in it. Ours: images are made upright and reach it as files without loss, prompts
     that are equal are scored together, and the weights are local files instead of downloads
     (``bench/official/worker.py`` says how). The package scores one image at a time.
     """
 
     official: ClassVar[str]
     """Name of the reward in the worker."""
+
+    @staticmethod
+    def shown(image: Image.Image) -> Image.Image:
+        """The image that the package is given."""
+        return to_rgb(image)
 
     @property
     def signature(self) -> str:
@@ -89,7 +96,8 @@ class OfficialReward(Reward):
         with tempfile.TemporaryDirectory() as folder:
             paths = [Path(folder) / f"{number}.png" for number in range(len(images))]
             for image, path in zip(images, paths, strict=True):
-                to_rgb(image).save(path, compress_level=1)
+                shown = self.shown(image)
+                shown.save(path, "PNG" if shown.mode in PNG else "TIFF", compress_level=1)
             seconds = START + EACH * len(images)
             return worker.ask(self.official, paths, [prompt] * len(images), seconds)
 
@@ -101,7 +109,8 @@ class HPSv2Official(OfficialReward):
     """HPSv2.1 by ``hpsv2.img_score.score``: the bare cosine.
 
     The package reads its checkpoint anew for each call, so that many prompts cost as many readings.
-    It asks for CUDA's autocast: half precision on a GPU, float32 on the CPU.
+    It asks for CUDA's autocast: half precision on a GPU, float32 on the CPU. It refuses alpha and
+    takes the numbers of a palette's colours for grey, so images are made RGB before.
     """
 
     official = "hpsv2.1"
@@ -116,13 +125,23 @@ class HPSv20Official(HPSv2Official):
 
 
 class ImageRewardOfficial(OfficialReward):
-    """ImageReward 1.0 by ``ImageReward.score`` of the package image-reward, in float32."""
+    """ImageReward 1.0 by ``ImageReward.score`` of the package image-reward, in float32.
+
+    The package resizes an image as its file holds it, and makes it RGB after that: palettes and
+    alpha reach it as they are.
+    """
 
     official = "imagereward"
     card = imagereward.ImageReward.card.model_copy(
         update={
             "name": "imagereward-official",
-            "preprocessing": "upright, RGB, then image-reward's own",
+            "preprocessing": "upright, then image-reward's own",
             "text": "BERT's tokenizer as image-reward uses it",
+            "version": 2,
         }
     )
+
+    @staticmethod
+    def shown(image: Image.Image) -> Image.Image:
+        """See the base class."""
+        return upright(image)

@@ -64,7 +64,8 @@ class TowerReward(Reward):
         """The tokenizer, truncating to the length of the model."""
         tower = self.tower
         path = self.files.paths[TOKENIZER_FILE]
-        return read_tokenizer(path, tower.length, CLIP_END, tower.words)
+        words = range(tower.words, tower.words + 1)
+        return read_tokenizer(path, tower.length, CLIP_END, words)
 
     def tokens(self, prompts: Sequence[str]) -> Ids:
         """Token ids ``[n, length]``."""

@@ -33,6 +33,8 @@ class StoredPairs:
     base_sha256: str
     """Of the model that encodes."""
     encoding: Encoding
+    prefixes: tuple[str, ...]
+    """What captions stand after."""
     folder: Path
     """Of the index."""
     cache: Path
@@ -60,10 +62,17 @@ class EncodeStage(Stage):
     pairs: int
     """How many the settings select."""
     encoding: Encoding
+    prefixes: tuple[str, ...] = ("",)
+    """Captions are encoded after each of them."""
+    columns: tuple[str, ...] = ()
+    """Further numbers of pairs, which the index has, too."""
 
     def key(self) -> dict[str, Any]:
         """See the base class. Settings that change no encoding do not enter."""
-        return {
+        further: dict[str, Any] = {"columns": list(self.columns)} if self.columns else {}
+        if any(self.prefixes):
+            further["prefixes"] = list(self.prefixes)
+        return further | {
             "backbone": self.backbone,
             "base": self.base_sha256,
             "data": self.data_sha256,
@@ -88,7 +97,13 @@ class EncodeStage(Stage):
         """The pairs as a training run opens them."""
         folder, cache = self.output(store), store.root / CACHE
         return StoredPairs(
-            self.source, self.settings, self.base_sha256, self.encoding, folder, cache
+            self.source,
+            self.settings,
+            self.base_sha256,
+            self.encoding,
+            self.prefixes,
+            folder,
+            cache,
         )
 
 
@@ -119,14 +134,14 @@ def open_pairs(pairs: StoredPairs, backbone: Backbone, settings: DataSettings) -
         with locked(pairs.folder):
             _encode(pairs, backbone, lambda images: None)
         cache.refresh()
-        if not cache.holds(index):
+        if not cache.holds(index, pairs.prefixes):
             raise UserError(
                 f"{pairs.folder / INDEX} names images that are no longer among the pairs: delete "
                 f"that folder (rm -r {pairs.folder}) and run the same command again"
             )
         backbone.release()  # Its encoders are needed no more, and the run needs their memory.
 
-    if not cache.holds(index):
+    if not cache.holds(index, pairs.prefixes):
         remake()
     return Pairs(index, settings, CachedEncodings(index, cache, remake), backbone.micro_conditioned)
 
@@ -136,4 +151,7 @@ def _encode(pairs: StoredPairs, backbone: Backbone, report: Report) -> EncodedPa
     encoder = Encoder(backbone, pairs.settings, pairs.base_sha256)
     cache = EncodingCache(pairs.cache, encoder) if pairs.encoding.cache else None
     selected = select(rows, pairs.settings)
-    return encode_pairs(rows, selected, encoder, cache, pairs.encoding.batch_size, report=report)
+    return encode_pairs(
+        rows, selected, encoder, cache, pairs.encoding.batch_size, report=report,
+        prefixes=pairs.prefixes,
+    )  # fmt: skip

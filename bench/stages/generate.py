@@ -58,9 +58,15 @@ class GenerateStage(Stage):
         """
         fitting(self.settings.sampler, self.backbone, self.settings.eta)
 
+    @property
+    def prefix(self) -> str:
+        """What stands before every prompt, by the objective that the network was trained with."""
+        prefixes = self.train.config.objective.prefixes if self.train else None
+        return prefixes[0] if prefixes else ""
+
     def key(self) -> dict[str, Any]:
         """See the base class. Prompt ids are names; they do not enter."""
-        return {
+        return _prefixed(self.prefix) | {
             "settings": self.settings.model_dump(mode="json", exclude=set(Generate.EXECUTION)),
             "first_index": self.first_index,
             "prompts": [prompt for _, prompt in self.prompts],
@@ -87,12 +93,12 @@ class GenerateStage(Stage):
         network = self.train.output(store) if self.train else None
         prompts = [prompt for _, prompt in self.prompts]
         identity = pool_identity(
-            self.settings, self.backbone, self.base_sha256, self._trained(store)
+            self.settings, self.backbone, self.base_sha256, self._trained(store), self.prefix
         )
         pool = store.pool(self.kind) / identity[:16]
         rows = write_images(
             self.base, network, self.backbone, prompts, self.settings, pool, report,
-            self.first_index,
+            self.first_index, self.prefix,
         )  # fmt: skip
         for row in rows:
             _link(pool / row["file"], folder / row["file"])
@@ -106,9 +112,15 @@ class GenerateStage(Stage):
         return {k: v for k, v in outputs.items() if k == ADAPTER_FILE or k.startswith(part)}
 
 
+def _prefixed(prefix: str) -> dict[str, str]:
+    """What a prefix adds to an identity: nothing, where there is none."""
+    return {"prefix": prefix} if prefix else {}
+
+
 def pool_identity(
-    settings: Generate, backbone: str, base_sha256: str, trained: Mapping[str, str]
-) -> str:
+    settings: Generate, backbone: str, base_sha256: str, trained: Mapping[str, str],
+    prefix: str = "",
+) -> str:  # fmt: skip
     """All that decides an image beside its prompt and its index, as hex.
 
     Args:
@@ -116,10 +128,12 @@ def pool_identity(
         backbone: Kind of the model.
         base_sha256: Identity of the base model.
         trained: sha256 by name of the files of a network in its place; empty for the base model.
+        prefix: What stands before every prompt.
     """
     execution = {*Generate.EXECUTION, "images_per_prompt"}
     made = settings.model_dump(mode="json", exclude=execution)
     key = {"settings": made, "backbone": backbone, "base": base_sha256, "trained": dict(trained)}
+    key |= _prefixed(prefix)
     return sha256_text(canonical_json(key))
 
 
@@ -132,6 +146,7 @@ def write_images(
     folder: Path,
     report: Report,
     first_index: int = 0,
+    prefix: str = "",
 ) -> list[dict[str, Any]]:
     """Write the images of prompts as PNG files, but for those that the folder's index has already.
 
@@ -148,6 +163,7 @@ def write_images(
         folder: Where they go; it may hold others that were made alike, and keeps them.
         report: Told the number of images that are done.
         first_index: Index of the first image of each prompt.
+        prefix: What stands before every prompt. Noise, names and index go by the prompt alone.
 
     Returns:
         Their rows of the index.
@@ -165,7 +181,7 @@ def write_images(
             pipeline = pipeline or load_pipeline(
                 base, network, settings.sampler, backbone, settings.dtype, settings.device
             )
-            images = draw(pipeline, [prompt for prompt, _ in part], part, settings)
+            images = draw(pipeline, [prefix + prompt for prompt, _ in part], part, settings)
             for key, image in zip(part, images, strict=True):
                 made[key] = add_image(seals, key, image)
         wanted += len([key for key in part if key not in hashes])

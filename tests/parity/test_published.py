@@ -27,7 +27,7 @@ def published(request: pytest.FixtureRequest, tmp_path) -> Reward:
 
 
 def test_scores_are_those_that_were_recorded_and_ours(published):
-    """Recorded ones are of images in RGB, as the pipe gives them; ours of the same."""
+    """Of images as the pipe gives them: hpsv2's in RGB, and of each kind to image-reward."""
     stored = images()
     given = [stored[image].convert("RGB") for image, _ in PAIRS[:1]] + [
         stored[image] for image, _ in PAIRS[1:]
@@ -37,11 +37,16 @@ def test_scores_are_those_that_were_recorded_and_ours(published):
     recorded = RECORDED[published.official]
     told = {(image, text): score for image, text, score in recorded["scores"]}
     assert found[0] == pytest.approx(told["wide", "curly"], rel=1e-5, abs=1e-5)
-    for position in (1, 2):
-        image = PAIRS[position][0]
-        assert found[position] == pytest.approx(recorded["rgb"][image], rel=1e-5, abs=1e-5)
+    assert found[1] == pytest.approx(recorded["rgb"]["turned"], rel=1e-5, abs=1e-5)
+    keeps = isinstance(published, ImageRewardOfficial)
+    alpha = told["alpha", "plain"] if keeps else recorded["rgb"]["alpha"]
+    assert found[2] == pytest.approx(alpha, rel=1e-5, abs=1e-5)
     ours = REWARDS.get(published.official)(weights=published.weights)
-    plainly = [image if image.mode == "RGB" else image.convert("RGB") for image in given]
+    plainly = (
+        given
+        if keeps
+        else [image if image.mode == "RGB" else image.convert("RGB") for image in given]
+    )
     np.testing.assert_allclose(found, ours.score(plainly, prompts), rtol=1e-5, atol=1e-5)
 
 

@@ -23,12 +23,16 @@ from trainers.data.pairs import Pairs
 from trainers.data.select import select
 from trainers.data.settings import DataSettings
 from trainers.data.sources import make_source
+from trainers.objectives.csft import CSFT
 
 SIDE = 32
 """Pixels; the autoencoder makes 4 x 4 latents of them."""
 TOKENS = 8
 PAIRS = 24
 TIES = 4
+
+PREFIXES = ("", *CSFT().prefixes)
+"""What captions are encoded after, so that every objective finds what it asks for."""
 
 Row = dict[str, Any]
 
@@ -165,7 +169,8 @@ def open_pairs() -> Callable[..., Pairs]:
         rows, settings = make_source(str(path)).open(), DataSettings(**changes)
         encoder = Encoder(backbone, settings, "weights")
         cache = EncodingCache(folder, encoder)
-        index = encode_pairs(rows, select(rows, settings), encoder, cache).index
+        chosen = select(rows, settings)
+        index = encode_pairs(rows, chosen, encoder, cache, prefixes=PREFIXES).index
         return Pairs(index, settings, CachedEncodings(index, cache), backbone.micro_conditioned)
 
     return make

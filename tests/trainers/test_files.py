@@ -310,7 +310,8 @@ def test_what_is_in_the_way_is_told(tmp_path: Path, path: str) -> None:
 
 
 def test_parts_of_the_dead_are_cleared_and_of_the_living_are_not(tmp_path: Path) -> None:
-    (tmp_path / ".a.x.part").write_text("left")
+    (tmp_path / ".a.0123abc_.part").write_text("left")
+    (tmp_path / ".theirs.part").write_text("of another program")
     write_atomically(tmp_path / "b", lambda part: (clear_parts(tmp_path), part.write_text("b")))
-    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".theirs.part", "b"]
     assert (tmp_path / "b").read_text() == "b"

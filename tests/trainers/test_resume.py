@@ -319,7 +319,7 @@ def test_an_older_checkpoint_of_the_run_is_as_good(
 def test_what_a_killed_writer_left_is_cleared_away(
     start: Start, whole: dict[str, dict[str, bytes]], tmp_path: Path
 ) -> None:
-    (tmp_path / f".{CHECKPOINT}.abc.part").write_bytes(b"half")
+    (tmp_path / f".{CHECKPOINT}.abcd1234.part").write_bytes(b"half")
     start("frozen").run(tmp_path)
     assert files(tmp_path) == whole["frozen"]
 

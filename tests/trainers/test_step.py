@@ -96,7 +96,9 @@ def test_twenty_steps(
     assert metrics.reference_action == ("update" if trainer.reference is not None else "none")
 
 
-@pytest.mark.parametrize("case", ["dpo", "sdpo", "auto-beta", "kto", "inversion"])
+@pytest.mark.parametrize(
+    "case", ["dpo", "sdpo", "auto-beta", "kto", "alpha-dpo", "csft", "inversion"]
+)
 def test_a_run_that_was_stopped_goes_on(
     case: str, configure: Configure, backbone: StableDiffusion, latents: Pairs, tmp_path: Path
 ) -> None:

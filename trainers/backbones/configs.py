@@ -27,7 +27,7 @@ COUNTS = ("num_hidden_layers", "num_layers")
 LAYER = re.compile(r"(?:layers|block)\.(\d+)\.")
 CODE = ("auto_map", "custom_pipelines", "quantization_config")
 """What would import a module that the folder names, or another package."""
-SHOWN = 40
+SHOWN = 80
 """Characters of a value that a message shows."""
 
 
@@ -168,7 +168,7 @@ def expect_sizes(path: Path, config: Mapping[str, Any], shapes: Mapping[str, Sha
     sides = {side for shape in shapes.values() for side in shape}
     layers = {match[1] for name in shapes if (match := LAYER.search(name))}
     for key in SIDES:
-        if key in config and config[key] not in sides:
+        if key in config and not (type(config[key]) is int and config[key] in sides):
             raise UserError(
                 f"{path}: {key}: expected the side of a tensor, got {shown(config[key])}, which no "
                 "tensor beside it has: take config and weights from the same model"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainers.backbones.adapters import apply_adapter
 from trainers.backbones.base import ADAPTER_FILE, Backbone, Moments, Skeleton
-from trainers.backbones.configs import defaults, read_config, shown
+from trainers.backbones.configs import defaults, read_config, refusing, shown
 from trainers.backbones.folders import (
     CONFIG,
     build_part,
@@ -91,8 +91,12 @@ class LatentModel(Backbone):
     def _checked(self, part: str, kind: Any) -> dict[str, Any]:
         """The settings of a part, with what the library takes for those that its config lacks."""
         check_part(kind, self.folder / part)
-        own = defaults(kind) if hasattr(kind, "from_config") else kind.config_class().to_dict()
-        return own | read_config(self.folder / part / CONFIG)
+        config = read_config(path := self.folder / part / CONFIG)
+        if hasattr(kind, "from_config"):
+            return defaults(kind) | config
+        with refusing(path, f"the config of a {kind.__name__}"):
+            found: dict[str, Any] = kind.config_class.from_dict(config).to_dict()
+        return found
 
     def files(self) -> dict[str, Path]:
         """See the base class; what else lies in the folder is not read, and may change."""
@@ -241,13 +245,14 @@ class LatentModel(Backbone):
         dtype = torch_dtype(precision)
         kind, config = self._scheduler
         self._pipeline_index()
-        pipeline = self.pipeline_class(
-            **{self.network_part: self._network(trained, dtype)},
-            **{p: load_part(k, self.folder / p, dtype) for p, k in self._encoders.items()},
-            **{part: self._tokenizer(part) for part in self._tokenizers()},
-            **self._pipeline_options(),
-            scheduler=kind.from_config(config),
-        )
+        with refusing(self.folder, f"a {self.title} model"):
+            pipeline = self.pipeline_class(
+                **{self.network_part: self._network(trained, dtype)},
+                **{p: load_part(k, self.folder / p, dtype) for p, k in self._encoders.items()},
+                **{part: self._tokenizer(part) for part in self._tokenizers()},
+                **self._pipeline_options(),
+                scheduler=kind.from_config(config),
+            )
         return pipeline.to(self.device)
 
     def _pipeline_options(self) -> dict[str, Any]:

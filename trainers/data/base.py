@@ -46,13 +46,18 @@ class PairData(ABC):
         conditioned on sizes and crops finds them as ``micro``, ``float32[n, 6]``.
         """
 
-    def chosen_condition(self, rows: Tensor, dropped: Tensor, sides: Tensor) -> Condition:
-        """As :meth:`condition`, for the images of :meth:`chosen_images` that are run alone."""
+    def chosen_condition(
+        self, rows: Tensor, dropped: Tensor, sides: Tensor, prefixes: tuple[str, str] = ("", "")
+    ) -> Condition:
+        """As :meth:`condition`, for the images of :meth:`chosen_images` that are run alone.
+
+        ``prefixes`` stand before the captions of winners and of losers, unless those are dropped.
+        """
         return self.condition(rows, dropped)
 
     @abstractmethod
     def preference(self, rows: Tensor) -> Tensor:
-        """Probability that the winner is preferred, ``float64[n]``: 1, or 0.5 for a tie."""
+        """Probability that the winner is preferred, ``float64[n]``, at least 0.5."""
 
     def columns(self, rows: Tensor) -> dict[str, Tensor]:
         """Whatever else is known of a pair, by name, ``float[n]``; nothing by default."""

@@ -21,6 +21,7 @@ from trainers.data.preprocess import Geometry, Pixels, preprocess
 from trainers.data.select import Selected
 from trainers.data.sources import BadPair, Rows
 from trainers.errors import UserError
+from trainers.files import clear_parts
 
 SHARD = 512
 """Encodings in a file of a cache: what a killed process may lose."""
@@ -61,6 +62,7 @@ def encode_pairs(
     batch: int = 32,
     shard: int = SHARD,
     threads: int | None = None,
+    prefixes: Sequence[str] = ("",),
     report: Callable[[int], None] = lambda images: None,
 ) -> EncodedPairs:
     """Look at every image of the selected rows, and fill ``cache`` with their encodings.
@@ -75,11 +77,15 @@ def encode_pairs(
         batch: Images or prompts in one forward pass.
         shard: Encodings in one file of the cache.
         threads: How many decode images; None for one a core.
+        prefixes: Captions are encoded after each of them.
         report: Told the number of images that are done.
 
     Raises:
         UserError: If no pair is left, or images differ in size and no resolution is set.
     """
+    if cache:
+        clear_parts(cache.images.folder)
+        clear_parts(cache.prompts.folder)
     writer = _Writer(encoder.encode_images, cache.images, batch, shard) if cache else None
     builder = _IndexBuilder()
     dropped: list[Dropped] = []
@@ -106,7 +112,7 @@ def encode_pairs(
     index = builder.index(rows)
     if cache and writer:
         writer.close()
-        _encode_prompts(index, encoder, cache, batch, shard)
+        _encode_prompts(index.texts(prefixes), encoder, cache, batch, shard)
         cache.refresh()
     return EncodedPairs(index, tuple(dropped))
 
@@ -158,13 +164,13 @@ class _IndexBuilder:
             rows.labels[where],
             np.frombuffer(bytes(self.keys), np.uint8).reshape(-1, 2, 32),
             np.array(self.micro, dtype=np.int64).reshape(-1, 2, 6),
+            {name: values[where] for name, values in rows.columns.items()},
         )
 
 
 def _encode_prompts(
-    index: Index, encoder: Encoder, cache: EncodingCache, batch: int, shard: int
+    prompts: Sequence[str], encoder: Encoder, cache: EncodingCache, batch: int, shard: int
 ) -> None:
-    prompts = [*dict.fromkeys(index.prompts), ""]
     keys = [encoder.prompt_key(prompt) for prompt in prompts]
     writer = _Writer(encoder.encode_prompts, cache.prompts, batch, shard)
     for prompt, key, lacking in zip(

@@ -50,9 +50,9 @@ class EncodingCache:
         self.images.refresh()
         self.prompts.refresh()
 
-    def holds(self, index: Index) -> bool:
-        """Whether all that the pairs of an index need is there."""
-        prompts = [self.encoder.prompt_key(p) for p in {*index.prompts, ""}]
+    def holds(self, index: Index, prefixes: Sequence[str] = ("",)) -> bool:
+        """Whether all that the pairs of an index need is there, under prefixes of captions."""
+        prompts = [self.encoder.prompt_key(text) for text in index.texts(prefixes)]
         images = self.images.missing(index.keys.reshape(-1, 32))
         return not (images.any() or self.prompts.missing(as_keys(prompts)).any())
 

@@ -1,10 +1,12 @@
 """Hashes of large files, remembered until a file changes: a data set is too large to hash often."""
 
-import json
 from pathlib import Path
 
-from trainers.files import sha256_file, write_text
+from trainers.errors import UserError
+from trainers.files import as_json, locked, sha256_file, write_text
 from trainers.home import home
+from trainers.input.text import read_json
+from trainers.sealed import open_record, seal_record
 
 LARGE = 1 << 26
 """Bytes from which on a hash is remembered: it takes a tenth of a second or more."""
@@ -21,15 +23,15 @@ def remembered_sha256(path: Path) -> str:
     if key in known and known[key][0] == mark:
         return str(known[key][1])
     digest = sha256_file(path)
-    # Read again: another process may have added to it in the meantime.
-    write_text(memory, json.dumps({**_read(memory), key: [mark, digest]}))
+    with locked(memory.with_name(f".{memory.name}.lock")):
+        known = {**_read(memory), key: [mark, digest]}  # Another process may have added to it.
+        write_text(memory, as_json(seal_record(known)))
     return digest
 
 
 def _read(memory: Path) -> dict[str, list[object]]:
     """What is remembered; nothing if the file is missing or damaged, as it can be made again."""
     try:
-        found: dict[str, list[object]] = json.loads(memory.read_text())
-    except (OSError, ValueError):
+        return open_record(read_json(memory)) or {}
+    except (UserError, AttributeError):
         return {}
-    return found

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from trainers.backbones import Condition, Moments
 from trainers.data.base import PairData
+from trainers.data.columns import of_sides, preferences
 from trainers.data.encodings import Encodings
 from trainers.data.index import Index
 from trainers.data.settings import DataSettings
@@ -20,8 +21,11 @@ class Pairs(PairData):
         """``micro``: whether the backbone is conditioned on sizes and crops."""
         self.index = index
         self.encodings = encodings
-        labels = 1 - index.labels if settings.swap_labels else index.labels
-        self._winner = torch.from_numpy((labels < 0.5).astype(np.int64))
+        labels = preferences(index.labels, index.columns, settings)
+        winner = (labels < 0.5).astype(np.int64)
+        self._winner = torch.from_numpy(winner)
+        named = of_sides(index.columns, winner)
+        self._columns = {name: torch.from_numpy(values) for name, values in named.items()}
         self._preference = torch.from_numpy(np.maximum(labels, 1 - labels))
         sizes = index.micro.copy()
         if settings.micro == "hard-coded":
@@ -53,10 +57,14 @@ class Pairs(PairData):
         """See the base class: that of the winner."""
         return self.chosen_condition(rows, dropped, torch.zeros_like(rows))
 
-    def chosen_condition(self, rows: Tensor, dropped: Tensor, sides: Tensor) -> Condition:
+    def chosen_condition(
+        self, rows: Tensor, dropped: Tensor, sides: Tensor, prefixes: tuple[str, str] = ("", "")
+    ) -> Condition:
         """See the base class."""
-        named = zip(rows.tolist(), dropped.tolist(), strict=True)
-        texts = self.encodings.prompts(["" if d else self.index.prompts[row] for row, d in named])
+        each = zip(rows.tolist(), dropped.tolist(), sides.tolist(), strict=True)
+        texts = self.encodings.prompts(
+            ["" if drop else prefixes[side] + self.index.prompts[row] for row, drop, side in each]
+        )
         if self._micro is None:
             return texts
         return {**texts, "micro": self._micro[rows, self._winner[rows] ^ sides]}
@@ -64,3 +72,7 @@ class Pairs(PairData):
     def preference(self, rows: Tensor) -> Tensor:
         """See the base class."""
         return self._preference[rows]
+
+    def columns(self, rows: Tensor) -> dict[str, Tensor]:
+        """See the base class; those of images by winner and loser (``trainers.data.columns``)."""
+        return {name: values[rows] for name, values in self._columns.items()}

@@ -4,15 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainers.input.checked import Checked
 from trainers.machine.precision import Precision
+from trainers.registry import OFF, Resolved
 from trainers.seeds import Seed
 
-LATER = ("swap_labels", "micro")
+LATER = ("swap_labels", "labels", "temperature", "micro")
 """Fields that change neither which pairs are used nor what is encoded of them."""
 
 
-class DataSettings(Checked):
+class DataSettings(Resolved):
     """What is made of the rows of a source.
 
     The draws of crops and flips belong to a pair and to ``seed``: they are the same in every epoch
@@ -22,6 +22,12 @@ class DataSettings(Checked):
 
     ties: Literal["drop", "soft"] = "drop"
     """Leave ties out, or keep them with a preference of one half for either image."""
+    labels: Annotated[Literal["given", "probability"], OFF] = "given"
+    """Take labels as they are; or, as the probability that an image is preferred, what the scores
+    of ``bench data label`` make it (``trainers.data.columns``): rows are chosen as before."""
+    temperature: Annotated[float, OFF] = 1.0
+    """Of these: the difference of scores that makes odds of e to 1, in units of the scores;
+    negative where lower scores are better."""
     swap_labels: bool = False
     """Prefer the other image of every pair: a control."""
     per_prompt: int | None = Field(None, ge=1)
@@ -56,6 +62,8 @@ class DataSettings(Checked):
     def _consistent(self) -> "DataSettings":
         if self.dedup_prompts and self.per_prompt not in (None, 1):
             raise ValueError("dedup_prompts keeps one pair of a prompt: leave per_prompt out")
+        if self.temperature == 0 or (self.labels == "given" and self.temperature != 1):
+            raise ValueError("temperature is of 'labels: probability', and not 0")
         if self.independent_flip and self.flip == 0:
             raise ValueError("independent_flip needs a flip probability above 0")
         if self.crop == "random" and self.resolution is None:

@@ -1,1 +1,1 @@
-"""What comes from outside is opened here, in one way each: paths, text, images, tensors."""
+"""One way to open what comes from outside: paths, text, parquet, images, tensors."""

@@ -99,15 +99,20 @@ def _open(path: Path) -> Any:
         ) from error
 
 
+@torch.no_grad()
 def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
     """Names of the tensors with a NaN or an infinity in them."""
-    floating = [(name, t.detach()) for name, t in tensors if t.is_floating_point() and t.numel()]
+    floating = [(name, _summable(t)) for name, t in tensors if t.is_floating_point()]
     if not floating:
         return []
     # A sum takes one reading, and is finite only if all is; that of a finite tensor may overflow.
-    sums = torch.stack([t.sum(dtype=torch.float32).cpu() for _, t in floating])
+    sums = torch.stack([tensor.sum().float().cpu() for _, tensor in floating])
     doubtful = (~sums.isfinite()).nonzero().flatten().tolist()
     return [floating[i][0] for i in doubtful if not floating[i][1].isfinite().all()]
+
+
+def _summable(tensor: Tensor) -> Tensor:
+    return tensor if tensor.element_size() > 1 else tensor.float()  # torch adds no 8 bits.
 
 
 def refuse_not_finite(tensors: Iterable[tuple[str, Tensor]], where: Path) -> None:

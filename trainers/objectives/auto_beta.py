@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class AutoBeta(Objective):
-    """``-log sigmoid(u) + anchor / 2 (|e_w - e_ref_w|^2 + |e_l - e_ref_l|^2) + sft L_w``.
+    """``l(u) + anchor / 2 (|e_w - e_ref_w|^2 + |e_l - e_ref_l|^2) + sft L_w``.
 
-    ``u = beta / 2 * lambda(t) * margin``, where beta is what would give a pair with the usual
-    margin the gradient factor ``sigmoid(-u) = target``:
+    With ``l(u) = -log sigmoid(u)`` and ``u = beta / 2 * lambda(t) * margin``, where beta is what
+    would give a pair with the usual margin the gradient factor ``sigmoid(-u) = target``:
 
         beta = 2 log(1 / target - 1) / m        m <- decay m + (1 - decay) mean |margin|
 
@@ -30,6 +30,7 @@ class AutoBeta(Objective):
     """
 
     name: ClassVar[str] = "auto-beta"
+    public_code: ClassVar[str] = "no paper; its errors are sums"
     target: float = Field(0.2, gt=0, lt=0.5)
     decay: float = Field(0.99, ge=0, lt=1)
     beta_min: float = Field(16.384, gt=0)

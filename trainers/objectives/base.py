@@ -151,7 +151,7 @@ class Averaging(Settings, ABC):
 
 
 class Objective(Averaging, ABC):
-    """An objective. Its fields are its settings."""
+    """An objective. Its fields are its settings, the first line of its docstring is its formula."""
 
     images: ClassVar[Literal[1, 2]] = 2
     """Images of a row: a pair, with one timestep and noise, or a single one, of which the loser is
@@ -163,6 +163,8 @@ class Objective(Averaging, ABC):
     """Names of ``Batch.columns`` that the data must have."""
     soft_labels: ClassVar[bool] = False
     """Whether it makes use of ``preference``; others are refused where ties are kept."""
+    public_code: ClassVar[str] = "-"
+    """Where public code departs from the paper, in a line."""
 
     @property
     def strength(self) -> float | None:
@@ -178,6 +180,15 @@ class Objective(Averaging, ABC):
     def winners(self) -> float:
         """Of an objective with one image: how often a row shows the preferred one of its pair."""
         return 1.0
+
+    @property
+    def prefixes(self) -> tuple[str, str] | None:
+        """Of an objective with one image: what stands before captions, if anything.
+
+        Before those of preferred images, and of others; the first also before every prompt that a
+        trained network makes images of.
+        """
+        return None
 
     @property
     def mismatched(self) -> bool:

@@ -222,6 +222,8 @@ def its_settings_say_what_it_is(objective: Objective) -> None:
     whole = isinstance(version, int) and not isinstance(version, bool) and version >= 1
     _expect(whole, f"a version from 1 on, got {version!r}")
     settings = {key: value for key, value in described.items() if key in kind.model_fields}
+    paired = kind.images == 2 and objective.prefixes is not None
+    _expect(not paired, "no prefixes: both images of a pair are shown under one caption")
     _expect(kind(**settings) == objective, f"the same objective from its settings {settings}")
 
 

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 class DPO(Objective):
-    """``l(u)``, with ``l(u) = -log sigmoid(u)`` and ``u = beta / 2 * lambda(t) * margin``.
+    """``l(u)``; with ``label_smoothing: e``, ``(1 - e) l(u) + e l(-u)``.
 
-    The convention of the authors' code: errors are means over C, H, W, a factor one half, and the
-    number of timesteps absorbed in ``beta``. Their launchers have beta 5000, the paper 2000 to
-    5000. ``lambda(t)`` stands inside the sigmoid, where it scales ``beta``; it is no loss weight
-    (Kang et al. 2025, arXiv 2505.18736, Eq. 5-6).
+    With ``l(u) = -log sigmoid(u)`` and ``u = beta / 2 * lambda(t) * margin``, in the convention of
+    the authors' code: errors are means over C, H, W, a factor one half, and the number of timesteps
+    absorbed in ``beta``. Their launchers have beta 5000, the paper 2000 to 5000. ``lambda(t)``
+    stands inside the sigmoid, where it scales ``beta``; it is no loss weight (Kang et al. 2025,
+    arXiv 2505.18736, Eq. 5-6).
 
     Where the winner is preferred with probability ``p`` only, the loss is the expectation over
     labels, ``p l(u) + (1 - p) l(-u)``. Where a label is wrong with probability ``e``
@@ -30,6 +31,9 @@ class DPO(Objective):
 
     name: ClassVar[str] = "dpo"
     soft_labels: ClassVar[bool] = True
+    public_code: ClassVar[str] = (
+        "its logit is what counts: three statements of the paper differ from it by factors"
+    )
     beta: float = Field(5000.0, gt=0)
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5), OFF] = 0.0
     """Share of labels that are taken to be wrong."""

@@ -16,7 +16,7 @@ BETAS = {"sd15": 0.001, "sdxl": 5000.0}
 
 
 class DSPO(Objective):
-    """The winner's error, pulled towards the reference, in two forms.
+    """``|(e_w - target) - beta lambda sigmoid(-u) (e_w - e_ref_w)|^2``, or ``form: sdxl``.
 
     With ``u = beta / 2 * lambda(t) * margin``, and e what is predicted of the winner:
 
@@ -34,6 +34,9 @@ class DSPO(Objective):
     """
 
     name: ClassVar[str] = "dspo"
+    public_code: ClassVar[str] = (
+        "its beta makes it nearly sft; the form for SDXL is not the paper's"
+    )
     form: Literal["sd15", "sdxl"] = "sd15"
     beta: float = Field(BETAS["sd15"], gt=0)
     """By default 0.001 for ``sd15`` and 5000 for ``sdxl``."""

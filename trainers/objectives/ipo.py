@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
 
 class IPO(Objective):
-    """``(u - 1 / (2 tau))^2`` with ``u = beta / 2 * lambda(t) * margin``: a margin to be met.
+    """``(u - 1 / (2 tau))^2``.
 
-    No paper has it for diffusion, and the one public form (``--loss_type ipo`` of the DPO script of
-    diffusers) stops with an error; mended as it stands, it compares a margin of about 1e-3 without
-    any scale to ``1 / (2 * 2500)``, which is beta 2 and tau 2500 here. Our defaults: DPO's beta,
-    and a tau that asks for ``u = 1``. Where the winner is preferred with probability ``p`` only,
-    the loss is the expectation over labels.
+    With ``u = beta / 2 * lambda(t) * margin``: a margin to be met. No paper has it for diffusion,
+    and the one public form (``--loss_type ipo`` of the DPO script of diffusers) stops with an
+    error; mended as it stands, it compares a margin of about 1e-3 without any scale to ``1 / (2 *
+    2500)``, which is beta 2 and tau 2500 here. Our defaults: DPO's beta, and a tau that asks for
+    ``u = 1``. Where the winner is preferred with probability ``p`` only, the loss is the
+    expectation over labels.
     """
 
     name: ClassVar[str] = "ipo"
     soft_labels: ClassVar[bool] = True
+    public_code: ClassVar[str] = "no paper for diffusion; the one script stops with an error"
     beta: float = Field(5000.0, gt=0)
     tau: float = Field(0.5, gt=0)
 

@@ -17,10 +17,10 @@ Utility = Literal[
 
 
 class KTO(Objective):
-    """``w (1 - U(s, beta lambda(t) (R - L - z)))``, s = 1 for a desirable image and -1 for others.
+    """``w (1 - U(s, beta lambda (R - L - z)))``.
 
-    With ``x = beta lambda(t) (R - L - z)`` the utilities U of the public code
-    (``jacklishufan/diffusion-kto``, ``--halo``) are
+    With s = 1 for a desirable image and -1 for others, and ``x = beta lambda(t) (R - L - z)`` the
+    utilities U of the public code (``jacklishufan/diffusion-kto``, ``--halo``) are
 
         kahneman-tversky   sigmoid(s x)                 its default, ``sigmoid``
         loss-averse        log sigmoid(s x)
@@ -46,6 +46,9 @@ class KTO(Objective):
 
     name: ClassVar[str] = "kto"
     images: ClassVar[Literal[1, 2]] = 1
+    public_code: ClassVar[str] = (
+        "beta 1000, paper 5000; z over what runs at a time, not over mismatched captions"
+    )
     beta: float = Field(1000.0, gt=0)
     utility: Utility = "kahneman-tversky"
     offset: Literal["matched", "classes", "mismatched"] = "matched"

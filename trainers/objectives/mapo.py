@@ -16,9 +16,9 @@ SMALL = 1e-4
 
 
 class MaPO(Objective):
-    """``L_w - weight * log sigmoid(beta lambda(t) (phi(L_w) - phi(L_l)))``.
+    """``L_w + weight l(beta lambda (phi(L_w) - phi(L_l)))``, ``phi(x) = s x / (e^(s x) - 1)``.
 
-    ``phi(x) = s x / (e^(s x) - 1)`` with s = ``slope`` falls from 1 at no error to 0.
+    With ``l(u) = -log sigmoid(u)``; ``phi``, s its ``slope``, falls from 1 at no error to 0.
 
     The public code (``mapo-t2i/mapo``) calls them ``beta_mapo`` 0.1 (our ``weight``), ``snr_value``
     0.5 (our ``slope``) and the number of timesteps, 1000, which stands where beta does in DPO: our
@@ -28,6 +28,7 @@ class MaPO(Objective):
 
     name: ClassVar[str] = "mapo"
     referenced: ClassVar[bool] = False
+    public_code: ClassVar[str] = "three constants, of which the paper has one"
     weight: float = Field(0.1, ge=0)
     slope: float = Field(0.5, gt=0)
     beta: float = Field(1000.0, gt=0)

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 class SFT(Objective):
-    """``L_w``: the denoising error of the winner. There is no beta that ``lambda`` could scale.
+    """``L_w``.
 
-    The baseline of Diffusion-DPO (arXiv 2311.12908, ``--sft`` of its code).
+    The denoising error of the winner. There is no beta that ``lambda`` could scale. The baseline of
+    Diffusion-DPO (arXiv 2311.12908, ``--sft`` of its code).
     """
 
     name: ClassVar[str] = "sft"

@@ -19,16 +19,17 @@ CLIP_END = "<|endoftext|>"
 """CLIP's end token. Padding with it is harmless: attention is causal and the first one is read."""
 
 
-SPARE = 16
-"""Rows of an embedding that no token may use; BLIP has two beyond BERT's."""
-
-
-def read_tokenizer(path: Path, length: int, pad: str, words: int) -> Tokenizer:
+def read_tokenizer(path: Path, length: int, pad: str, words: range) -> Tokenizer:
     """A tokenizer that truncates and pads to ``length`` tokens, keeping the end token.
 
+    Args:
+        path: Its ``tokenizer.json``.
+        length: Tokens of a prompt.
+        pad: The padding token.
+        words: How many tokens it may know, by the text model that it is for.
+
     Raises:
-        UserError: If the file is not a tokenizer, has no such padding token, or is not one for a
-            text model that knows ``words`` tokens.
+        UserError: If the file is something else, or knows no such padding token, or more or fewer.
     """
     read_bytes(path)
     try:
@@ -40,10 +41,10 @@ def read_tokenizer(path: Path, length: int, pad: str, words: int) -> Tokenizer:
     pad_id = tokenizer.token_to_id(pad)
     if pad_id is None:
         raise UserError(f"{path}: expected a tokenizer with the token {pad!r}: fetch it again")
-    if not words - SPARE <= (own := tokenizer.get_vocab_size()) <= words:
+    if (own := tokenizer.get_vocab_size()) not in words:
         raise UserError(
-            f"{path}: expected the tokenizer of a text model with {words} tokens, got one of "
-            f"{own}: take it from the model's repository"
+            f"{path}: expected the tokenizer of a text model that knows {words[-1]} tokens, got "
+            f"one of {own}: take it from the model's repository"
         )
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(length=length, pad_id=pad_id, pad_token=pad)

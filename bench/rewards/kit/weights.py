@@ -14,6 +14,7 @@ from trainers.errors import UserError
 from trainers.files import sha256_file, write_text
 from trainers.home import home
 from trainers.input.checked import Checked
+from trainers.input.text import read_json
 
 LISTING = "sha256.json"
 """File beside shipped weights that maps their names to hashes."""
@@ -109,9 +110,7 @@ def _record(source: Weights) -> Path:
 
 
 def _remembered(source: Weights) -> dict[str, str]:
-    path = _record(source)
-    known: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-    return known
+    return _hashes(_record(source))
 
 
 def _remember(source: Weights, hashes: dict[str, str]) -> None:
@@ -132,9 +131,15 @@ def _refuse_others(hashes: dict[str, str], known: dict[str, str], witness: objec
 
 
 def _listing(folder: Path) -> dict[str, str]:
-    path = folder / LISTING
-    hashes: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-    return hashes
+    return _hashes(folder / LISTING)
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """Hashes by name; none without the file."""
+    found = read_json(path) if path.exists() else {}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise UserError(f"{path}: expected names and their sha256, got other JSON: restore it")
+    return found
 
 
 def _package_folder(source: Weights) -> Path | None:

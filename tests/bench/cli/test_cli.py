@@ -55,7 +55,7 @@ def refused(capsys: Capture, *arguments: str) -> str:
         (["ablate", "--seeds", "4-0"], "seeds: "),
         (["ablate", "mimi"], "no spec 'mimi': did you mean 'mini'?"),
         (["table"], "folder"),
-        (["table", "/nonexistent"], "/nonexistent holds no scores.parquet"),
+        (["table", "/nonexistent"], "/nonexistent holds no protocol.json"),
         (["list", "rewardz"], "nothing is listed as 'rewardz': expected one of specs, rewards"),
         (["train", "DPO+Z", "--out", "/nonexistent/out"], "has no arm 'DPO+Z': expected one of"),
         (["generate", "--prompts", "nope", "--out", "/nonexistent/out"], "no prompt set 'nope'"),

@@ -175,11 +175,10 @@ def test_sets_that_are_deleted_cost_no_image_and_no_score_but_the_damaged(
         shutil.rmtree(store.root / kind)
     seen.clear()
     after = images(*run())
-    assert seen.drawn == [damaged]
-    assert after.keys() == before.keys()
-    changed = {key for key in before if after[key] != before[key]}
-    assert changed <= {("base", damaged)}  # It may round otherwise in another batch.
-    assert sum(seen.scored.values()) == 3 * len(changed)
+    assert damaged in seen.drawn  # In the batch that it was drawn in, so that it is the same.
+    assert len(seen.drawn) < len(before)
+    assert after == before
+    assert not seen.scored
 
 
 def test_each_model_is_loaded_once(

@@ -220,6 +220,26 @@ def test_arms_may_differ_in_their_data(tiny: dict[str, Any], messy: Path) -> Non
     assert (found.pairs, found.ties) == (5, 1)
 
 
+def test_pairs_that_were_labelled_teach_by_their_scores(
+    tiny: dict[str, Any], clean: Path, tmp_path: Path
+) -> None:
+    """What ``label`` writes is read by ``labels: probability``; without scores it is refused."""
+    soft = {"train.data": {"labels": "probability", "temperature": 8.0, "resolution": 64}}
+    with pytest.raises(UserError, match="score_0, score_1 of every pair"):
+        experiment(tiny, clean, soft)
+    labelled = tmp_path / "labelled.parquet"
+    label_pairs(make_source(str(clean)), Brightness(), labelled, tie=0.0)
+    train = next(s for s in experiment(tiny, labelled, soft).stages() if isinstance(s, TrainStage))
+    train.encode.execute(Store(tmp_path), lambda images: None)
+    stored = train.encode.stored(Store(tmp_path))
+    pairs = open_pairs(stored, BACKBONES.get(train.encode.backbone)(train.base), train.config.data)
+    found = pairs.preference(torch.arange(5))
+    scores = pq.read_table(labelled, columns=["score_0", "score_1"]).to_pydict()
+    gaps = np.abs(np.subtract(*scores.values())) / 8
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-gaps)), rtol=1e-6)
+    assert float(found.min()) > 0.5
+
+
 def test_a_stage_with_and_without_a_cache(
     tiny: dict[str, Any], messy: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.report.folder import FILES, render
-from bench.report.notes import footer, shared, warning
+from bench.report.notes import arms, footer, shared, warning
 from bench.report.summary import summary
 from bench.results.protocol import Mark, Protocol, Reward
 
@@ -31,6 +31,21 @@ def test_the_footer_is_worded_from_fields(make_protocol: MakeProtocol) -> None:
         "truth: truth|1",
         "flaws: flaws|1",
         "dpo-bench 9.9.9.",
+    ]
+
+
+def test_arms_that_are_not_like_others(make_protocol: MakeProtocol) -> None:
+    """One that is the run of another, and one whose prompts have a prefix."""
+    every = (
+        {"name": "base", "seeds": (None,)},
+        {"name": "DPO", "seeds": (0, 1, 2), "prompt_prefix": "good image, "},
+        {"name": "DPO+A", "seeds": (0, 1, 2), "same_as": "DPO"},
+    )
+    assert list(arms(make_protocol({"arms": every}))) == [
+        "DPO was trained to have 'good image, ' before every prompt: its images are made of both, "
+        "and scored by the prompt alone.",
+        "DPO+A is no run of its own: all settings of it that count are those of DPO, and there is "
+        "nothing to compare.",
     ]
 
 

@@ -385,12 +385,11 @@ score_items(read_items(Path(sys.argv[2])), {sys.argv[1]: Named()}, Path(sys.argv
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_several_writers_of_one_file_lose_nothing(
-    items: list[Item], tmp_path: Path, suffix: str
+    items: list[Item], folder: Path, tmp_path: Path, suffix: str
 ) -> None:
     """Four processes that begin at once, and two names of the file."""
     path, link = tmp_path / f"s.{suffix}", tmp_path / f"link.{suffix}"
     link.symlink_to(path)
-    folder = items[0].read.__self__.parent  # type: ignore[attr-defined]
     names, script = ["a", "b", "c", "d"], tmp_path / "writer.py"
     script.write_text(WRITER)
     writers = [

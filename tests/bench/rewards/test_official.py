@@ -35,6 +35,14 @@ for line in sys.stdin:
         notes.write(line)
     print(json.dumps({"scores": scores}), flush=True)
 """
+KEEPS = """
+import json, shutil, sys
+for line in sys.stdin:
+    given = json.loads(line)
+    for number, path in enumerate(given["images"]):
+        shutil.copy(path, f"{NOTES}{number}")
+    print(json.dumps({"scores": [0.0] * len(given["images"])}), flush=True)
+"""
 REFUSES = """
 import json, sys
 for line in sys.stdin:
@@ -102,6 +110,32 @@ def test_every_image_meets_its_prompt_upright_and_in_rgb(imitate, weights, tmp_p
     assert [note["prompts"] for note in notes] == [["aa", "aa"], ["b"], [""]]
     assert {note["reward"] for note in notes} == {"hpsv2.1"}
     assert not any(Path(path).exists() for note in notes for path in note["images"])
+
+
+def test_image_reward_is_given_what_the_file_holds(imitate, weights, tmp_path):
+    """Mode, palette, transparency and pixels: it resizes before it converts."""
+    rng = np.random.default_rng(0)
+    colours = Image.fromarray(rng.integers(256, size=(9, 7, 3), dtype=np.uint8))
+    palette = colours.quantize(8)
+    transparent = palette.copy()
+    transparent.info["transparency"] = 3
+    faded = colours.convert("RGBA")
+    faded.putalpha(Image.fromarray(rng.integers(256, size=(9, 7), dtype=np.uint8)))
+    images = [
+        colours, palette, transparent, faded,
+        *(colours.convert(mode) for mode in ("1", "L", "CMYK", "YCbCr")), faded.convert("LA"),
+    ]  # fmt: skip
+    imitate(KEEPS)
+    ImageRewardOfficial(weights=weights).score(images, [""] * len(images))
+    for number, image in enumerate(images):
+        with Image.open(f"{tmp_path / 'notes'}{number}") as given:
+            assert (given.mode, given.size) == (image.mode, image.size)
+            assert given.getpalette() == image.getpalette()
+            assert given.info.get("transparency") == image.info.get("transparency")
+            for how in (given.mode, "RGB", "RGBA"):
+                np.testing.assert_array_equal(given.convert(how), image.convert(how))
+            small = [each.resize((3, 3), Image.Resampling.BICUBIC) for each in (given, image)]
+            np.testing.assert_array_equal(*(each.convert("RGB") for each in small))
 
 
 def test_large_groups_go_in_parts(imitate, weights, tmp_path, monkeypatch):

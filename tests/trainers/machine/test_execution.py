@@ -17,7 +17,7 @@ from trainers.core import Trainer
 from trainers.data.pairs import Pairs
 from trainers.errors import UserError
 from trainers.machine.execution import enable_gradient_checkpointing, set_matmul
-from trainers.metrics import StepMetrics
+from trainers.metrics import StepMetrics, log_sha256
 from trainers.record import CHECKPOINT, METRICS, RECORD
 
 Configure = Callable[..., TrainConfig]
@@ -162,7 +162,7 @@ def test_an_overflow_is_skipped_and_the_scale_halved(start: Start, tmp_path: Pat
     assert not all(
         torch.equal(a, b) for a, b in zip(before, trainer.policy.parameters(), strict=True)
     )
-    trainer._save(tmp_path)
+    trainer._save(tmp_path, log_sha256(tmp_path / METRICS, 0))
     again = start(precision="float16", steps=40)
     again._resume(tmp_path)
     assert again.scaler.get_scale() == trainer.scaler.get_scale()

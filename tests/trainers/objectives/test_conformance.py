@@ -113,6 +113,14 @@ class Unversioned(Good):
     version: ClassVar[int] = 0
 
 
+class Prefixed(Good):
+    """Both images of a pair would be shown under the winner's."""
+
+    @property
+    def prefixes(self) -> tuple[str, str]:
+        return "good ", "bad "
+
+
 FAULTS = {
     Mean: r"torch\.float64\[8\] from loss\(\), got torch\.float64\[\]",
     Infinite: "finite losses",
@@ -124,6 +132,7 @@ FAULTS = {
     Weighted: "lambda 2 to do what twice the beta does",
     Local: r"statistics\(\)\['margin'\] to be a number of each row",
     Forgetful: r"a state of \['size'\] after a step, got \['margin'\]",
+    Prefixed: "no prefixes: both images of a pair",
     Unversioned: "a version from 1 on, got 0",
 }
 

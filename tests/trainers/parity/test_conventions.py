@@ -3,40 +3,67 @@
 import pytest
 import torch
 
-from trainers.conventions import BETA_CONVENTIONS, beta_here, beta_there, scaled_lr, unscaled_lr
+from trainers.conventions import (
+    BETA_CONVENTIONS,
+    beta_here,
+    beta_there,
+    scaled_lr,
+    sources_of,
+    unscaled_lr,
+)
 from trainers.errors import UserError
+from trainers.objectives import OBJECTIVES, Batch
 from trainers.objectives.conformance import of_errors
 from trainers.objectives.dpo import DPO
+from trainers.objectives.hinge import Hinge
 
 SHAPE = (4, 64, 64)
 
 
 def logits(beta: float, name: str, squares: torch.Tensor) -> torch.Tensor:
     """u by each source's own formula; ``squares`` is [L_w, L_l, R_w, R_l] x pairs x C x H x W."""
-    per_image = {
-        "diffusion-dpo code": squares.mean((2, 3, 4)),
-        "diffusers sdxl script": squares.mean((2, 3, 4)),
-        "diffusers sd script": squares.mean((2, 3, 4)),
-        "diffusion-dpo eq. 46": squares.sum((2, 3, 4)),
-        "diffusion-dpo pseudo-code": squares.sum((2, 3, 4)),
-    }[name]
+    summed = ("diffusion-dpo eq. 46", "diffusion-dpo pseudo-code", "simpletuner flow-dpo")
+    whole = ("diffusers sd script", "diffusion-dpo pseudo-code", "thermodpo's flow-dpo")
+    per_image = squares.sum((2, 3, 4)) if name in summed else squares.mean((2, 3, 4))
     policy, reference = per_image[0] - per_image[1], per_image[2] - per_image[3]
-    if name in ("diffusers sd script", "diffusion-dpo pseudo-code"):
-        return beta * (reference - policy)
-    return -0.5 * beta * (policy - reference)
+    return (beta if name in whole else 0.5 * beta) * (reference - policy)
 
 
-@pytest.mark.parametrize("name", BETA_CONVENTIONS)
+def batch(squares: torch.Tensor) -> Batch:
+    errors = squares.mean((2, 3, 4))
+    return of_errors(errors[:2], errors[2:])
+
+
+def random_squares() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand((4, 3, *SHAPE), generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", sources_of("dpo"))
 def test_every_convention_gives_its_sources_loss(name: str) -> None:
     """-log sigmoid(u) of the source, at its beta, is our loss at the converted one."""
-    generator = torch.Generator().manual_seed(0)
-    squares = torch.rand((4, 3, *SHAPE), generator=generator, dtype=torch.float64)
+    squares = random_squares()
     theirs = beta_there(5000.0, name, SHAPE)
     assert beta_here(theirs, name, SHAPE) == pytest.approx(5000.0)
-    errors = squares.mean((2, 3, 4))
-    ours = DPO(beta=5000.0).loss(of_errors(errors[:2], errors[2:]))
+    ours = DPO(beta=5000.0).loss(batch(squares))
     u = logits(theirs, name, squares)
     torch.testing.assert_close(ours, torch.log1p((-u).exp()), rtol=1e-9, atol=0)
+
+
+def test_hinges_of_other_sources() -> None:
+    """1 - beta * (ref - model) of diffusers; difference + m of Diffusion-DRO, which is beta 1."""
+    errors = (squares := random_squares()).mean((2, 3, 4))
+    difference = (errors[0] - errors[1]) - (errors[2] - errors[3])
+    script = Hinge(beta=beta_here(2500.0, "diffusers hinge", SHAPE))
+    torch.testing.assert_close(script.loss(batch(squares)), (1 + 2500 * difference).relu())
+    dro = Hinge(beta=beta_here(1.0, "diffusion-dro code", SHAPE), gap=0.001)
+    torch.testing.assert_close(dro.loss(batch(squares)), (difference + 0.001).relu())
+
+
+def test_every_source_is_of_an_objective_that_has_such_a_setting() -> None:
+    for name, found in BETA_CONVENTIONS.items():
+        assert found.setting in OBJECTIVES.get(found.objective).model_fields, name
+        assert name in sources_of(found.objective)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """What a source of preference pairs is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +34,8 @@ class Rows(ABC):
     labels: Labels
     """Probability that image 0 is preferred: 1, 0, or 0.5 for a tie. NaN where nobody judged; any
     other number is illegal."""
+    columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, kw_only=True)
+    """Further numbers of every row, by name; NaN where there is none."""
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -2,7 +2,9 @@
 
 Columns used: ``caption``, ``jpg_0``, ``jpg_1`` (encoded images) and ``label_0`` (1 if image 0 is
 preferred, 0 if image 1 is, 0.5 for a tie); where they are there, also ``has_label`` (false: nobody
-judged) and ``label_1`` (which must be ``1 - label_0``). All others may be there or not.
+judged) and ``label_1`` (which must be ``1 - label_0``). Other columns of floating-point numbers
+that all files have are further numbers of a pair (``Rows.columns``), such as scores. All else may
+be there or not.
 
 The files are not loaded: opening reads the small columns, and an image is read, with the row group
 it is in, when it is asked for. That holds for files on the disk and for streamed ones alike, whose
@@ -102,7 +104,10 @@ def _open(found: Sequence[Shard]) -> Rows:
     kinds = {"caption": as_texts, "label_0": as_numbers, "label_1": as_numbers,
              "has_label": as_flags}  # fmt: skip
     # What some of the files have all must: what a file without it means is not to be guessed.
-    table = shards.table({c: k for c, k in kinds.items() if c in shards.names})
+    further = [name for name in shards.floating if name not in kinds]
+    table = shards.table(
+        {c: k for c, k in kinds.items() if c in shards.names} | dict.fromkeys(further, as_numbers)
+    )
     labels = _floats(table["label_0"])
     if "label_1" in table.column_names:
         other = _floats(table["label_1"])
@@ -113,7 +118,8 @@ def _open(found: Sequence[Shard]) -> Rows:
     if "has_label" in table.column_names:
         judged = np.asarray(table["has_label"].fill_null(False).to_numpy(zero_copy_only=False))
         labels[~judged.astype(bool)] = np.nan
-    return _ParquetRows(table["caption"], labels, shards)
+    numbers = {name: np.array(table[name], dtype=np.float64) for name in further}
+    return _ParquetRows(table["caption"], labels, shards, columns=numbers)
 
 
 def _floats(column: pa.ChunkedArray) -> Labels:

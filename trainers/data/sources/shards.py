@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,6 +126,10 @@ class Shards:
         self._starts = [0, *accumulate(sum(groups) for groups in sizes)]
         self.names = list(dict.fromkeys(n for schema in self._schemas for n in schema.names))
         """Columns that one file or more has."""
+        self.floating = [
+            name for name in self.names if all(map(partial(_is_floating, name), self._schemas))
+        ]
+        """Columns of floating-point numbers that all files have."""
         # Bound to this object, so that both go when it does.
         self._file = lru_cache(maxsize=4)(self._open)
         self._group = lru_cache(maxsize=GROUPS)(self._read)
@@ -148,7 +152,7 @@ class Shards:
     def _converted(self, shard: int, columns: Mapping[str, Kind]) -> tuple[pa.Table, list[str]]:
         """The columns of a file that are as they should be, and what is wrong with others."""
         with parquet_errors(self.shards[shard]), self._open(shard) as file:
-            table = file.read(columns=list(columns))
+            table = _whole(file.read(columns=list(columns)), self._footers[shard].num_rows)
         problems = []
         arrays = {}
         for name, kind in columns.items():
@@ -222,12 +226,25 @@ class Shards:
 
     def _read(self, shard: int, group: int, columns: tuple[str, ...]) -> pa.Table:
         with parquet_errors(self.shards[shard]):
-            return self._file(shard).read_row_group(group, columns=list(columns))
+            table = self._file(shard).read_row_group(group, columns=list(columns))
+            return _whole(table, self._footers[shard].row_group(group).num_rows)
+
+
+def _is_floating(name: str, schema: pa.Schema) -> bool:
+    once = schema.names.count(name) == 1
+    return once and bool(pa.types.is_floating(schema.field(name).type))
 
 
 def _footer(shard: Shard) -> tuple[Any, pa.Schema]:
     with parquet_errors(shard), shard.open() as file:
         return file.metadata, file.schema_arrow
+
+
+def _whole(table: pa.Table, rows: int) -> pa.Table:
+    """A table that was read, if it has as many rows as the footer says."""
+    if len(table) != rows:
+        raise pa.ArrowInvalid(f"{len(table)} of the {rows} rows that its footer says")
+    return table
 
 
 def as_bytes(value: Any) -> bytes | None:

@@ -79,6 +79,18 @@ def test_crops_of_an_odd_margin_differ_by_the_published_pixel():
     np.testing.assert_array_equal(floor[:, :, 1:], half_even[:, :, :-1])
 
 
+@pytest.mark.parametrize(
+    ("width", "apart"), [(224, 0), (225, 0), (226, 0), (227, 1), (229, 0), (231, 1)]
+)
+def test_where_the_crops_of_clip_and_of_transformers_part(width, apart):
+    """Half a pixel goes to the even side in the one, to the left in the other."""
+    image = picture(width, 224)
+    left = (width - 224) // 2
+    for way, at in ((RGB_FIRST, left), (RESIZE_FIRST, left + apart)):
+        crop = image.crop((at, 0, at + 224, 224))
+        np.testing.assert_array_equal(way.run(image, 224), way.run(crop, 224))
+
+
 def test_palettes_are_resized_before_or_after_they_are_looked_up():
     image = Image.new("P", (4, 4), 0)
     image.putpalette([0, 0, 0, 255, 255, 255])

@@ -8,7 +8,6 @@ with one sigma and eps for both images, sigma logit-normal and shifted (Esser et
 """
 
 import copy
-import json
 import math
 import statistics
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainers.backbones import Condition, Moments
@@ -28,6 +25,7 @@ from trainers.core import Trainer
 from trainers.data.base import PairData
 
 PAIRS, TOKENS, SHIFT, BETA = 6, 5, 3.0, 100.0
+LATENT = (8, 4, 4)
 
 
 class Precise(StableDiffusion3):
@@ -47,13 +45,13 @@ class Pairs(PairData):
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.sides = torch.randn((2, PAIRS, 4, 4, 4), generator=generator, dtype=torch.float64)
-        self.text = torch.randn((PAIRS, TOKENS, 16), generator=generator, dtype=torch.float64)
-        self.pooled = torch.randn((PAIRS, 8), generator=generator, dtype=torch.float64)
+        self.sides = torch.randn((2, PAIRS, *LATENT), generator=generator, dtype=torch.float64)
+        self.text = torch.randn((PAIRS, TOKENS, 48), generator=generator, dtype=torch.float64)
+        self.pooled = torch.randn((PAIRS, 22), generator=generator, dtype=torch.float64)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        return (4, 4, 4)
+        return LATENT
 
     def __len__(self) -> int:
         return PAIRS
@@ -69,25 +67,6 @@ class Pairs(PairData):
         return torch.ones(len(rows), dtype=torch.float64)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """What training needs of a Stable Diffusion 3 folder: a small transformer and a scheduler."""
-    for part in StableDiffusion3.parts:
-        (tmp_path / part).mkdir()
-        # The encoders are never run: all that is asked of them is that they are there.
-        save_file({}, tmp_path / part / "model.safetensors")
-    (tmp_path / "vae" / "config.json").write_text(json.dumps({"latent_channels": 4}))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        SD3Transformer2DModel(
-            sample_size=4, patch_size=2, in_channels=4, out_channels=4, num_layers=2,
-            attention_head_dim=4, num_attention_heads=2, joint_attention_dim=16,
-            caption_projection_dim=8, pooled_projection_dim=8, pos_embed_max_size=4,
-        ).save_pretrained(tmp_path / "transformer")  # fmt: skip
-    FlowMatchEulerDiscreteScheduler(shift=SHIFT).save_pretrained(tmp_path / "scheduler")
-    return tmp_path
-
-
 def velocity_error(network: nn.Module, x: Tensor, eps: Tensor, sigma: Tensor, pairs: Any) -> Tensor:
     """|v - v_theta(x_sigma)|^2 per element; ``pairs`` is (text, pooled) of one prompt."""
     noisy = (1 - sigma) * x + sigma * eps
@@ -99,7 +78,7 @@ def velocity_error(network: nn.Module, x: Tensor, eps: Tensor, sigma: Tensor, pa
 
 
 def test_flow_dpo(
-    folder: Path, configure: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+    sd3_folder: Path, configure: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three steps; after the first, policy and reference differ and losses leave ln 2."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
@@ -110,7 +89,7 @@ def test_flow_dpo(
         optimizer={"lr": 1e-3, "max_grad_norm": 1e9},
         batch_size=3,
     )
-    data, backbone = Pairs(), Precise(folder)
+    data, backbone = Pairs(), Precise(sd3_folder)
     trainer = Trainer(config, backbone, data)
     reference = copy.deepcopy(trainer.policy)
     normal = statistics.NormalDist()

@@ -110,6 +110,8 @@ def _line(error: BaseException) -> str | None:
         return (
             f"out of memory: {error.name or 'a library'} cannot be loaded: allow more (ulimit -v)"
         )
+    if (line := blamed(error)) is not None:
+        return line
     if isinstance(error, MemoryError):
         return f"out of memory: {str(error) or 'take fewer --workers or smaller batches'}"
     if isinstance(error, OSError):  # No room, no right, no such device: of the machine, not of us.

@@ -19,13 +19,13 @@ from trainers.noising import NOISINGS
 from trainers.objectives import OBJECTIVES, Objective
 from trainers.optimizers import OPTIMIZERS
 from trainers.references import REFERENCES
-from trainers.registry import Registry, Settings
+from trainers.registry import Registry, Settings, aside, blamed
 from trainers.safeguards import SAFEGUARDS
 from trainers.timesteps import LAWS, SCALES
 from trainers.weights import WEIGHTS
 
 Rows = list[dict[str, Any]]
-S = TypeVar("S", bound=Settings)
+P = TypeVar("P")
 
 
 def catalogue(
@@ -42,16 +42,16 @@ def catalogue(
     """
     every: dict[str, Rows] = {
         "specs": [{"name": n, "title": spec.load_spec(n).title} for n in spec.shipped()],
-        "rewards": [_reward(name, kind) for name, kind in REWARDS.usable(tell)],
-        "objectives": [_objective(name, kind) for name, kind in OBJECTIVES.usable(tell)],
-        "references": _settings(REFERENCES, tell),
-        "safeguards": _settings(SAFEGUARDS, tell),
-        "noisings": _settings(NOISINGS, tell),
-        "timestep-laws": _settings(LAWS, tell),
-        "reward-scales": _settings(SCALES, tell),
-        "sources": _settings(SOURCES, tell),
-        "optimizers": _settings(OPTIMIZERS, tell),
-        "weights": _settings(WEIGHTS, tell),
+        "rewards": _rows(REWARDS, _reward, tell),
+        "objectives": _rows(OBJECTIVES, _objective, tell),
+        "references": _rows(REFERENCES, _settings, tell),
+        "safeguards": _rows(SAFEGUARDS, _settings, tell),
+        "noisings": _rows(NOISINGS, _settings, tell),
+        "timestep-laws": _rows(LAWS, _settings, tell),
+        "reward-scales": _rows(SCALES, _settings, tell),
+        "sources": _rows(SOURCES, _settings, tell),
+        "optimizers": _rows(OPTIMIZERS, _settings, tell),
+        "weights": _rows(WEIGHTS, _settings, tell),
         "backbones": [{"name": name} for name in BACKBONES.names()],
         "prompts": [*map(_prompts, prompts.shipped()), *map(_external, prompts.external())],
     }
@@ -60,6 +60,24 @@ def catalogue(
     if kind not in every:
         raise UserError(f"nothing is listed as {kind!r}: expected one of {', '.join(every)}")
     return {kind: every[kind]}
+
+
+def _rows(
+    registry: Registry[type[P]],
+    describe: Callable[[str, type[P]], dict[str, Any]],
+    tell: Callable[[str], None],
+) -> Rows:
+    """A row of each plug-in that can be used, and described."""
+    rows = []
+    for name, kind in registry.usable(tell):
+        try:
+            with aside():
+                rows.append(describe(name, kind))
+        except (Exception, SystemExit) as error:
+            if (line := blamed(error)) is None:
+                raise
+            tell(f"{registry.kind} {name!r}: {line}")
+    return rows
 
 
 def _reward(name: str, kind: type[Reward]) -> dict[str, Any]:
@@ -112,8 +130,8 @@ def _defaults(kind: type[Settings]) -> str:
     )
 
 
-def _settings(registry: Registry[type[S]], tell: Callable[[str], None]) -> Rows:
-    return [{"name": n, "settings": _defaults(kind)} for n, kind in registry.usable(tell)]
+def _settings(name: str, kind: type[Settings]) -> dict[str, Any]:
+    return {"name": name, "settings": _defaults(kind)}
 
 
 def _prompts(name: str) -> dict[str, Any]:

@@ -7,14 +7,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from bench.mini.build.fit import SHARDS, Schedule, fit
 from bench.mini.build.tokenizer import LENGTH, new_tokenizer
 from bench.mini.build.vae import sample_pictures
+from trainers.backbones.folders import load_part
 from trainers.files import write_atomically
+from trainers.input.tensors import read_tensors
 from trainers.machine.processes import ALONE, Processes
 from trainers.seeds import derive, numpy_generator
 
@@ -110,7 +112,7 @@ def _training_set(
         mean, std, tokens = (torch.cat(part).contiguous() for part in zip(*parts, strict=True))
         data = {"mean": mean, "std": std, "tokens": tokens}
         write_atomically(path, lambda part: save_file(data, str(part)))
-    return load_file(path)
+    return read_tensors(path)
 
 
 def train_diffusion(
@@ -124,7 +126,7 @@ def train_diffusion(
     """Train (or resume) against ``folder/vae`` and save the whole pipeline to ``folder``."""
     tokenizer = new_tokenizer()
     scheduler = new_scheduler()
-    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    vae = load_part(AutoencoderKL, folder / "vae", torch.float32)
     data = _training_set(vae, tokenizer, work / "latents.safetensors", seed)
     model = new_model(seed, len(tokenizer))
     average = copy.deepcopy(model).requires_grad_(False)

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.mini.build.rewards.samples import GROUP
 from bench.world import scenes as world
 from bench.world.oracle import judge, read
 from trainers.files import write_atomically
+from trainers.input.tensors import read_tensors
 from trainers.seeds import numpy_generator
 
 Data = dict[str, Tensor]
@@ -117,7 +118,7 @@ def training_set(sampled: Tensor, path: Path, seed: int) -> tuple[Data, Data]:
         parts.append(read_groups(sampled))
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         write_atomically(path, lambda part: save_file(whole, str(part)))
-    whole = load_file(path)
+    whole = read_tensors(path)
     back = torch.zeros(len(whole["told"]), dtype=torch.bool)
     back[DRAWN::HELD_BACK] = True
     return {k: v[~back] for k, v in whole.items()}, {k: v[back] for k, v in whole.items()}

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.images.draw import draw, load_pipeline
 from bench.spec.model import Generate
 from bench.world.scenes import scenes
 from trainers.files import write_atomically
+from trainers.input.tensors import read_tensors
 
 GROUP = 4
 """Pictures of one caption, so that annotators can rank them."""
@@ -46,5 +47,5 @@ def sample_groups(
             write_atomically(path, partial(save_file, {"pictures": groups}))
             if number % 20 == 0:
                 say(f"reward samples: {start + len(batch)}/{len(every)} captions")
-        parts.append(load_file(path)["pictures"])
+        parts.append(read_tensors(path)["pictures"])
     return torch.cat(parts)

@@ -42,7 +42,7 @@ def test_the_table_in_the_docs_is_that_of_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Rewards of other packages that happen to be installed are not the docs' concern.
-    monkeypatch.setattr("trainers.registry.entry_points", lambda group: ())
+    monkeypatch.setattr("trainers.registry._entry_points", lambda: ([], {}))
     assert run(["list", "rewards", "--markdown"]) == 0
     shown = capsys.readouterr().out.strip()
     assert shown == markdown(catalogue("rewards")["rewards"])

@@ -72,7 +72,7 @@ class Registry(Generic[T]):
         """
         return [*self._builtin, *sorted(self._external())]
 
-    def usable(self, tell: Callable[[str], None] = lambda line: None) -> Iterator[tuple[str, T]]:
+    def usable(self, tell: Callable[[str], object] = lambda line: None) -> Iterator[tuple[str, T]]:
         """Names and entries in the order of :meth:`names`, but for what is broken.
 
         Args:

@@ -28,18 +28,14 @@ Rows = list[dict[str, Any]]
 P = TypeVar("P")
 
 
-def catalogue(
-    kind: str | None = None, tell: Callable[[str], None] = lambda line: None
-) -> dict[str, Rows]:
-    """What there is, by kind.
-
-    Args:
-        kind: That kind alone.
-        tell: Told in one line of each plug-in that is left out, because it is broken.
+def catalogue(kind: str | None) -> dict[str, Rows]:
+    """What there is, by kind; plug-ins that are broken are left out, and told on standard error.
 
     Raises:
         UserError: If ``kind`` is unknown.
     """
+    broken: dict[str, None] = {}
+    tell = broken.setdefault
     every: dict[str, Rows] = {
         "specs": [{"name": n, "title": spec.load_spec(n).title} for n in spec.shipped()],
         "rewards": _rows(REWARDS, _reward, tell),
@@ -55,6 +51,8 @@ def catalogue(
         "backbones": [{"name": name} for name in BACKBONES.names()],
         "prompts": [*map(_prompts, prompts.shipped()), *map(_external, prompts.external())],
     }
+    for line in broken:
+        typer.echo(f"left out: {line}", err=True)
     if kind is None:
         return every
     if kind not in every:
@@ -65,7 +63,7 @@ def catalogue(
 def _rows(
     registry: Registry[type[P]],
     describe: Callable[[str, type[P]], dict[str, Any]],
-    tell: Callable[[str], None],
+    tell: Callable[[str], object],
 ) -> Rows:
     """A row of each plug-in that can be used, and described."""
     rows = []

@@ -43,18 +43,19 @@ def fitting(name: str, backbone: str, eta: float = 0.0) -> Sampler:
         UserError: If there is none, it does not fit the backbone, or takes no ``eta`` above 0.
     """
     from trainers.backbones import BACKBONES  # Heavy, and the names above need none of it.
+    from trainers.input.checked import shown
 
     process = BACKBONES.get(backbone).process
     good = [known for known, sampler in SAMPLERS.items() if sampler.process == process]
     if name not in good:
         raise UserError(
-            f"sampler {name!r} cannot sample from backbone {backbone!r}: set generate.sampler to "
-            f"{' or '.join(good)}"
+            f"sampler {shown(name)} cannot sample from backbone {shown(backbone)}: set "
+            f"generate.sampler to {' or '.join(good)}"
         )
     if eta and not SAMPLERS[name].takes_eta:
         able = [known for known in good if SAMPLERS[known].takes_eta]
         raise UserError(
-            f"sampler {name!r} takes no eta: set generate.eta to 0"
+            f"sampler {shown(name)} takes no eta: set generate.eta to 0"
             + (f", or generate.sampler to {' or '.join(able)}" if able else "")
         )
     return SAMPLERS[name]

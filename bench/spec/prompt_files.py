@@ -12,6 +12,7 @@ from trainers.data.sources.shards import LocalShard, Shards
 from trainers.errors import UserError, listed
 from trainers.files import canonical_json, sha256_file, sha256_text
 from trainers.input.parquet import as_texts
+from trainers.input.paths import is_regular
 from trainers.input.text import as_text, read_json, read_jsonl, read_text, split_lines
 
 COLUMNS = ("prompt", "Prompt", "caption", "text")
@@ -53,7 +54,7 @@ def find_files(place: str) -> list[Path]:
         place: A file, or a pattern with ``*``; ``**`` is any depth.
     """
     if "*" not in place:
-        return [path] if (path := Path(place)).is_file() else []
+        return [path] if is_regular(path := Path(place)) else []
     # Path.glob takes no absolute patterns, hence glob.glob.
     found = sorted(glob.glob(place, recursive=True))  # noqa: PTH207
     return [path for path in map(Path, found) if path.is_file()]

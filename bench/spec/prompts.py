@@ -13,6 +13,7 @@ from typing import Any
 from bench.assets import prompts_folder
 from bench.spec.prompt_files import READERS, find_files, hash_files, read_prompts
 from trainers.errors import UserError
+from trainers.input.checked import shown
 from trainers.input.text import read_yaml
 
 Card = dict[str, Any]
@@ -112,13 +113,13 @@ def _find(source: str, files: str | None) -> tuple[Card, list[Path]]:
         return card, paths
     if files is not None:
         raise UserError(
-            f"prompt_files is for {', '.join(known)}: give the path of {source!r} alone"
+            f"prompt_files is for {', '.join(known)}: give the path of {shown(source)} alone"
         )
     path = shipped().get(source)
     paths = find_files(source) if path is None else [path]
     if not paths:
         raise UserError(
-            f"no prompt set {source!r}: give the path of a {', '.join(READERS)} file or "
+            f"no prompt set {shown(source)}: give the path of a {', '.join(READERS)} file or "
             f"a pattern of them, or one of {', '.join((*shipped(), *known))}"
         )
     beside = paths[0].with_suffix(".yaml")

@@ -219,6 +219,11 @@ def test_a_setting_that_raises_is_named(
     raw = tiny_experiment()
     raw["train"] |= {"objective": {"name": "odd"}}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(raw))
+    assert run(["list", "objectives", "--json"]) == 0
+    out, err = capsys.readouterr()
+    names = {row["name"] for row in json.loads(out)["objectives"]}
+    assert "sft" in names and "odd" not in names
+    assert "left out: objective 'odd': the plug-in of odd-pkg ended in SystemExit: 0" in err
     assert run(["ablate", str(tmp_path / "spec.yaml"), "--plan", "--json"]) == 1
     out, err = capsys.readouterr()
     assert out == ""

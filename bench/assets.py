@@ -92,7 +92,7 @@ def differing(folder: Path) -> list[str]:
     record = folder / SUMS
     if not record.is_file():
         raise UserError(f"no {record}: install the package again")
-    lines = (line.split("  ", 1) for line in record.read_text().splitlines())
+    lines = (line.split("  ", 1) for line in record.read_text(encoding="utf-8").splitlines())
     expected = {name: digest for digest, name in lines}
     actual = {name: digest for name, digest in tree_hashes(folder).items() if name != SUMS}
     return sorted({name for name, _ in expected.items() ^ actual.items()})

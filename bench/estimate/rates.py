@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from trainers.input.checked import Checked
+from trainers.input.text import read_yaml
 
 Part = Literal["encoding", "training", "generation", "scoring"]
 UNITS: dict[Part, str] = {
@@ -70,7 +70,7 @@ class Time:
 
 def recorded() -> list[Rate]:
     """The measurements that ship with the package."""
-    rows = yaml.safe_load((Path(__file__).parent / "rates.yaml").read_text())
+    rows = read_yaml(Path(__file__).parent / "rates.yaml")
     return [Rate.model_validate(row) for row in rows]
 
 

@@ -85,5 +85,5 @@ def _copy(part: Path, out: Path) -> None:
     if marked and variant(out) == "fp16":
         for path in marked:
             if path.suffix == ".json":  # An index of several files, which it names.
-                write_text(path, path.read_text().replace(".fp16", ""))
+                write_text(path, path.read_text(encoding="utf-8").replace(".fp16", ""))
             path.rename(out / path.name.replace(".fp16", ""))

@@ -42,7 +42,9 @@ def commands(out: Path) -> list[list[str]]:
     torch comes first, by itself: pip may then not trade it for the release that the newest
     torchvision wants, and packages that look for torch while they are built find it.
     """
-    torch = next(w for w in REQUIREMENTS.read_text().split() if w.startswith("torch=="))
+    torch = next(
+        w for w in REQUIREMENTS.read_text(encoding="utf-8").split() if w.startswith("torch==")
+    )
     install = [str(python_of(out)), "-m", "pip", "install", "--disable-pip-version-check"]
     return [
         [sys.executable, "-m", "venv", "--clear", str(out)],

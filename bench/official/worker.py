@@ -65,7 +65,7 @@ class HPSv2:
             return create(model, None, **options)
 
         if "config.json" in files:
-            _resize_clip(json.loads(Path(files["config.json"]).read_text()))
+            _resize_clip(json.loads(Path(files["config.json"]).read_text(encoding="utf-8")))
         img_score.create_model_and_transforms = without_download
         img_score.device = device
         self.package = img_score
@@ -98,7 +98,7 @@ class ImageReward:
         package = importlib.import_module("ImageReward")
         content = torch.load(files["ImageReward.pt"], map_location="meta", weights_only=True)
         shapes = {name: tuple(tensor.shape) for name, tensor in content.items()}
-        text = json.loads(Path(files["med_config.json"]).read_text())
+        text = json.loads(Path(files["med_config.json"]).read_text(encoding="utf-8"))
         _resize_blip(shapes, text["hidden_size"])
         with tempfile.TemporaryDirectory() as folder:
             _write_vocabulary(Path(files["tokenizer.json"]), Path(folder) / "bert-base-uncased")
@@ -185,8 +185,8 @@ def _write_vocabulary(tokenizer: Path, folder: Path) -> None:
         raise ValueError(f"{tokenizer}: the numbers of the vocabulary have gaps")
     folder.mkdir()
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
-    (folder / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}', encoding="utf-8")
+    (folder / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
 
 
 def check() -> dict[str, str]:

@@ -20,6 +20,7 @@ from trainers.input.tensors import (
     refuse_unfit,
     some,
 )
+from trainers.input.text import read_json
 
 CONFIG = "config.json"
 """Where a part's settings lie in its folder."""
@@ -212,7 +213,7 @@ def published(module: str) -> dict[str, dict[str, Any]]:
     By the last part of their folder's or repository's name: their source, and what each part has
     in ``config.json`` there, without what diffusers or transformers fill in alike.
     """
-    found: dict[str, dict[str, Any]] = json.loads(Path(module).with_suffix(".json").read_text())
+    found: dict[str, dict[str, Any]] = read_json(Path(module).with_suffix(".json"))
     return found
 
 
@@ -223,6 +224,6 @@ def save_part(model: Any, folder: Path) -> None:
     """
     model.save_pretrained(folder)
     path = folder / CONFIG
-    config = json.loads(path.read_text())
+    config = read_json(path)
     config.pop("_name_or_path", None)
     write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")

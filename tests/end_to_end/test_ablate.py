@@ -391,8 +391,8 @@ def test_a_failing_reward_leaves_a_table_with_gaps(
     assert f"[{SETS}/{SETS}]" in done.stderr
     for arm in ("base", "DPO seed 0", "DPO+A+B seed 1"):
         told = re.search(
-            rf"failed: broken of {re.escape(arm)}: UserError: the plug-in of broken-reward ended in "
-            r"RuntimeError: out of luck: .* \(traceback: (.*)\)\n",
+            rf"failed: broken of {re.escape(arm)}: UserError: the plug-in of broken-reward ended "
+            r"in RuntimeError: out of luck: .* \(traceback: (.*)\)\n",
             done.stderr,
         )
         assert told is not None, done.stderr

@@ -17,7 +17,7 @@ from trainers.data.sources.shards import LocalShard, Shards, as_bytes
 from trainers.errors import UserError, listed
 from trainers.input.image import SUFFIXES, BadImage, open_image
 from trainers.input.parquet import as_texts, holds_images
-from trainers.input.paths import inside, read_bytes
+from trainers.input.paths import inside, read_bytes, refuse_leaving
 
 IMAGE_COLUMNS = ("image", "jpg", "png")
 FILE_COLUMNS = ("file", "file_name")
@@ -87,6 +87,7 @@ def read_items(source: Path, prompts: Path | None = None, needed: bool = True) -
         return _numbered(_from_files(source, [(name, "") for name in files]))
     found = [source] if source.is_file() else sorted(source.glob("*.parquet"))
     if (shards := [path for path in found if path.name != SCORES]) and not files:
+        refuse_leaving(source, shards)
         return _numbered(_from_parquet(shards, needed))
     raise UserError(
         f"{source} has no {INDEX}: give the prompts of its images by --prompts, or a folder "

@@ -1,6 +1,7 @@
 """Files that somebody names: which may be opened, and which are refused."""
 
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from trainers.errors import UserError
@@ -94,6 +95,20 @@ def inside(folder: Path, name: str) -> Path | None:
     if real.is_relative_to(root) or any(real.is_relative_to(blobs) for blobs in _blobs(root)):
         return path
     return None
+
+
+def refuse_leaving(folder: Path, paths: Iterable[Path]) -> None:
+    """Refuse files found below a folder that are links to other places; see :func:`inside`.
+
+    Raises:
+        UserError: If one is.
+    """
+    for path in paths:
+        if inside(folder, str(path.relative_to(folder))) is None:
+            raise UserError(
+                f"{path}: expected a file of {folder}, got a link that leads out of it: give the "
+                "folder that it leads to, or copy the file"
+            )
 
 
 def _blobs(root: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import constants
 
 from trainers.errors import UserError
-from trainers.input.paths import inside, is_regular, read_bytes, regular
+from trainers.input.paths import inside, is_regular, read_bytes, refuse_leaving, regular
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
@@ -82,3 +82,16 @@ def test_a_link_may_lead_into_the_hubs_cache(
     (blobs / "1a").write_text("")
     (folder / "x.png").symlink_to(blobs / "1a")
     assert inside(folder, "x.png") == folder / "x.png"
+
+
+def test_what_is_found_in_a_folder_must_be_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    (tmp_path / "a.parquet").write_text("")
+    (folder / "below/b.parquet").write_text("")
+    (folder / "c.parquet").symlink_to("below/b.parquet")
+    refuse_leaving(folder, folder.glob("**/*.parquet"))
+    refuse_leaving(tmp_path / "a.parquet", [tmp_path / "a.parquet"])
+    (folder / "d.parquet").symlink_to("../a.parquet")
+    with pytest.raises(UserError, match=r"d\.parquet: expected a file of"):
+        refuse_leaving(folder, folder.glob("**/*.parquet"))

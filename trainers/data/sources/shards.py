@@ -19,6 +19,7 @@ from trainers.data.sources.splits import one_split
 from trainers.errors import UserError, listed, refuse
 from trainers.files import canonical_json, sha256_text
 from trainers.input.parquet import Kind, Misfit, parquet_errors
+from trainers.input.paths import refuse_leaving
 
 GROUPS = 2
 """Row groups kept in memory: rows are mostly asked for in their order."""
@@ -80,7 +81,7 @@ def find_shards(path: str, files: str, key: str = "files") -> list[Shard]:
         key: The setting that chooses among the files of a folder: ``files``, or ``path``.
 
     Raises:
-        UserError: If there is none, or they are several splits.
+        UserError: If there is none, they are several splits, or one is a link that leads out.
     """
     place = Path(path)
     if place.is_dir():
@@ -96,6 +97,7 @@ def find_shards(path: str, files: str, key: str = "files") -> list[Shard]:
         )
     parts = takewhile(lambda part: "*" not in part, place.parts)
     root = place if place.is_dir() else Path(*parts)
+    refuse_leaving(root, found)
     prefix, key = ("", key) if place.is_dir() and key == "files" else (f"{root}/", "path")
     one_split([shard.relative_to(root) for shard in found], path, prefix, key)
     return [LocalShard(shard) for shard in found]

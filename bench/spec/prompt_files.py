@@ -149,6 +149,11 @@ def _separated(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         header = next(lines, [])
         if not set(header) & set(columns):
             raise _lacks(path, columns, header)
+        if twice := {name for name in columns if header.count(name) > 1}:
+            raise UserError(
+                f"{path}: expected columns of different names, got {' and '.join(sorted(twice))} "
+                "more than once: remove or rename one"
+            )
         for fields in filter(None, lines):
             place = f"{path}:{lines.line_num}"
             if len(fields) != len(header):

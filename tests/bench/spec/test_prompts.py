@@ -340,3 +340,9 @@ def test_a_parquet_whose_text_is_no_utf8_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": column}), tmp_path / "set.parquet")
     with pytest.raises(UserError, match="row 1: expected text in UTF-8 in column 'prompt', got"):
         load_prompts(str(tmp_path / "set.parquet"))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt,note,prompt\na cat,x,a dog\n")
+    with pytest.raises(UserError, match="prompt more than once"):
+        load_prompts(str(tmp_path / "p.csv"))

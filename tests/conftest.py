@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # Two threads per process spin against each other on small machines, and change the last bits.
@@ -14,6 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# A busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 NUMERIC = ("parity", "golden", "bench/rewards", "bench/mini", "bench/images", "trainers")
 """Folders whose tests compute with models; ``python tests/numeric.py`` runs them."""
@@ -27,6 +31,7 @@ NOT_NUMERIC = (
     "trainers/backbones/test_hostile_adapters.py",
     "trainers/backbones/test_hostile_folders.py",
     "trainers/input",
+    "trainers/machine/test_all_objectives.py",
     "trainers/machine/test_spawn.py",
     "trainers/data/streaming",
     "trainers/data/test_prepare.py",

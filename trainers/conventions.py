@@ -11,6 +11,8 @@ from math import prod
 from trainers.errors import UserError
 
 MEANS = "-beta/2 * difference of means"
+USUAL = "diffusion-dpo code"
+"""The source whose convention is ours."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Convention:
 
 
 BETA_CONVENTIONS = {
-    "diffusion-dpo code": Convention(MEANS),
+    USUAL: Convention(MEANS),
     "diffusers sdxl script": Convention(MEANS, scales_lr=False),
     "diffusers sd script": Convention("-beta * difference of means", 2.0, scales_lr=False),
     "diffusion-dpo eq. 46": Convention(
@@ -115,9 +117,10 @@ def _factor(source: str, latent_shape: tuple[int, ...]) -> float:
     return found.factor * (prod(latent_shape) if found.summed else 1)
 
 
-def sources_of(objective: str) -> list[str]:
-    """Sources that quote the beta of one of our objectives."""
-    return [name for name, found in BETA_CONVENTIONS.items() if found.objective == objective]
+def sources_of(objective: str, setting: str = "beta") -> list[str]:
+    """Sources that quote a setting of one of our objectives."""
+    wanted = (objective, setting)
+    return [n for n, c in BETA_CONVENTIONS.items() if (c.objective, c.setting) == wanted]
 
 
 def scaled_lr(lr: float, batch_size: int) -> float:

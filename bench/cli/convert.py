@@ -5,6 +5,7 @@ from math import inf
 
 from trainers.conventions import (
     BETA_CONVENTIONS,
+    USUAL,
     beta_here,
     beta_there,
     convention,
@@ -33,14 +34,14 @@ def convert_beta(beta: float, source: str, latent: str) -> list[str]:
         f"objective.{of.setting}: {here:.6g}   # of {of.objective}: {beta:.6g} of {source}, "
         f"latents of {latent}"
     ]
-    for name in sources_of(of.objective):
+    for name in sources_of(of.objective, of.setting):
         there = beta_there(here, name, shape)
         _expect_positive(f"--beta {beta:g} as that of {name}", there)
         lines.append(f"{there:>12.6g}  {name}: {BETA_CONVENTIONS[name].formula}")
     return lines
 
 
-def convert_lr(lr: float, batch_size: int | None, source: str = "diffusion-dpo code") -> str:
+def convert_lr(lr: float, batch_size: int | None, source: str = USUAL) -> str:
     """A line for the spec.
 
     Raises:

@@ -18,7 +18,7 @@ from bench.stages.train import train
 from trainers.backbones import BACKBONES
 from trainers.backbones.base import ADAPTER_FILE
 from trainers.config import TrainConfig
-from trainers.conventions import unscaled_lr
+from trainers.conventions import USUAL, convention, unscaled_lr
 from trainers.errors import UserError
 from trainers.files import sha256_file, tree_hashes, writable_folder, write_text
 from trainers.input.checked import listed, shown
@@ -105,7 +105,9 @@ def announce(config: TrainConfig, processes: int) -> Iterator[str]:
         f"{unscaled_lr(rule.lr, config.batch_size):.6g}"
     )
     if (beta := config.objective.strength) is not None:
-        yield f"beta: {beta:g}; bench convert --beta {beta:g} says what other sources call it"
+        known = convention(USUAL).objective == config.objective.name
+        hint = f"; bench convert --beta {beta:g} says what other sources call it" if known else ""
+        yield f"beta: {beta:g}{hint}"
 
 
 def generate_images(

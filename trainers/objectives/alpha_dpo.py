@@ -34,11 +34,6 @@ class AlphaDPO(Objective):
     """Rows of the stream that share a mean; None for the whole batch."""
 
     @property
-    def strength(self) -> float:
-        """``beta``."""
-        return self.beta
-
-    @property
     def group(self) -> int | None:
         """``neighbours``, where a mean is asked for."""
         return self.neighbours if self.adaptive else 1

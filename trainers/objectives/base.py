@@ -168,8 +168,8 @@ class Objective(Averaging, ABC):
 
     @property
     def strength(self) -> float | None:
-        """What other sources call beta (see ``trainers.conventions``); None if it has none."""
-        return None
+        """``beta``, if it has one: how other sources quote it, ``trainers.conventions`` knows."""
+        return getattr(self, "beta", None)
 
     @property
     def predictions(self) -> bool:

@@ -30,11 +30,6 @@ class DMPO(Objective):
     beta: float = Field(2000.0, gt=0)
     alpha: float = Field(0.01, gt=0, lt=1)
 
-    @property
-    def strength(self) -> float:
-        """``beta``."""
-        return self.beta
-
     def loss(self, batch: Batch) -> Tensor:
         """See the class; ``[n]``, at least 0."""
         from torch.nn.functional import logsigmoid

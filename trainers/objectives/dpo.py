@@ -46,11 +46,6 @@ class DPO(Objective):
             raise ValueError("robust needs a label_smoothing above 0: the share of wrong labels")
         return self
 
-    @property
-    def strength(self) -> float:
-        """``beta``."""
-        return self.beta
-
     def loss(self, batch: Batch) -> Tensor:
         """See the class; ``[n]``, at least 0 unless ``robust``."""
         from torch.nn.functional import logsigmoid

@@ -29,11 +29,6 @@ class Hinge(Objective):
     beta: float = Field(5000.0, gt=0)
     gap: float = Field(1.0, gt=0)
 
-    @property
-    def strength(self) -> float:
-        """``beta``."""
-        return self.beta
-
     def loss(self, batch: Batch) -> Tensor:
         """See the class; ``[n]``, at least 0."""
         u, p = batch.logit(self.beta), batch.preference

@@ -29,11 +29,6 @@ class IPO(Objective):
     beta: float = Field(5000.0, gt=0)
     tau: float = Field(0.5, gt=0)
 
-    @property
-    def strength(self) -> float:
-        """``beta``."""
-        return self.beta
-
     def loss(self, batch: Batch) -> Tensor:
         """See the class; ``[n]``, at least 0."""
         u, p, wanted = batch.logit(self.beta), batch.preference, 1 / (2 * self.tau)

@@ -32,11 +32,6 @@ class LinearDPO(Objective):
     highest: Literal["1 - eta", "1"] = "1 - eta"
     """What r is clipped to above."""
 
-    @property
-    def strength(self) -> float:
-        """``beta``."""
-        return self.beta
-
     def loss(self, batch: Batch) -> Tensor:
         """See the class; ``[n]``, of either sign."""
         most = 1.0 if self.highest == "1" else 1 - self.eta

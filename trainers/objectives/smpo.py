@@ -32,11 +32,6 @@ class SmPO(Objective):
     beta: float = Field(2000.0, gt=0)
     gamma: float = Field(10.0, gt=0)
 
-    @property
-    def strength(self) -> float:
-        """``beta``."""
-        return self.beta
-
     def loss(self, batch: Batch) -> Tensor:
         """See the class; ``[n]``, above 0."""
         from torch.nn.functional import logsigmoid

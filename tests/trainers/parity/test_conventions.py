@@ -63,7 +63,7 @@ def test_hinges_of_other_sources() -> None:
 def test_every_source_is_of_an_objective_that_has_such_a_setting() -> None:
     for name, found in BETA_CONVENTIONS.items():
         assert found.setting in OBJECTIVES.get(found.objective).model_fields, name
-        assert name in sources_of(found.objective)
+        assert name in sources_of(found.objective, found.setting)
 
 
 @pytest.mark.parametrize(

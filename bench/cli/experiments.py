@@ -45,14 +45,9 @@ def ablate(
     as_json: JsonOption = False,
 ) -> int:
     """Train every arm, make paired images, score them, and test the paired differences."""
-    from bench.estimate.disk import check_space
-    from bench.experiment import run as job
-    from bench.experiment.prepare import prepare
-    from bench.experiment.show import print_plan
-    from bench.report.folder import FORMATS, render
-    from bench.report.terminal import print_results
+    from bench.cli.matrix import Job
+    from bench.experiment.run import default_workers
     from bench.spec.model import load_spec
-    from bench.stages.store import Store
     from trainers.machine.processes import launched
 
     if launched() > 1:
@@ -68,28 +63,11 @@ def ablate(
         given = {"seeds"} if seeds else set()
         replaced = ", ".join(f"{k}: {v}" for k, v in chosen.quick.items() if k not in given)
         console.print(f"--quick takes {replaced}", soft_wrap=True)
-    experiment = prepare(chosen)
-    count = workers or job.default_workers(experiment.spec)
+    job = Job(chosen, out, workers or default_workers(chosen), console, collect)
     if plan:
-        print_plan(experiment, out, count, as_json)
+        job.plan(as_json)
         return 0
-    if collect:
-        folder, missing = job.collect_done(experiment, out)
-        gaps = [f"{len(missing)} stages are missing: run it without --collect"] if missing else []
-    else:
-        fits = partial(check_space, experiment.spec)
-        folder, outcome = job.ablate(experiment, out, count, console, fits)
-        gaps = [f"failed: {error}" for error in outcome.failed.values()]
-    gaps += job.unscored_images(experiment, Store(out / "store"))
-    results = render(folder)
-    if as_json:
-        typer.echo(FORMATS["json"](results), nl=False)
-    else:
-        print_results(results, folder, notes)
-    console.print(f"written to {folder}", soft_wrap=True)
-    for gap in gaps:
-        console.print(gap, style="red", soft_wrap=True)
-    return 2 if gaps else 0
+    return job.run(notes, as_json)
 
 
 def plan(

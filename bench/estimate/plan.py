@@ -17,9 +17,10 @@ from bench.estimate.memory import (
 )
 from bench.estimate.rates import Rate, Time, Work, recorded, times, unknown
 from bench.images.samplers import fitting
-from bench.spec.matrix import build_matrix
+from bench.spec.matrix import build_matrix, tuned_arms, tuned_name
 from bench.spec.model import Spec
 from bench.spec.prompts import count_prompts
+from bench.spec.tuning import trials_spec
 from trainers.backbones import BACKBONES
 from trainers.backbones.base import Skeleton
 from trainers.config import TrainConfig
@@ -35,8 +36,11 @@ def arm_configs(spec: Spec) -> dict[str, TrainConfig]:
     """
     matrix = build_matrix(spec, "0" * 64, "0" * 64)
     twins = matrix.twins()
-    return {arm.name: next(iter(arm.configs.values()))
-            for arm in matrix.arms if arm.name not in twins}  # fmt: skip
+    found = {arm.name: next(iter(arm.configs.values()))
+             for arm in matrix.arms if arm.name not in twins}  # fmt: skip
+    # What is chosen for them is not known yet, and changes little of what a plan says.
+    tuned = {tuned_name(arm): found[arm] for arm in tuned_arms(spec) if arm in found}
+    return found | tuned
 
 
 def budget(
@@ -106,7 +110,16 @@ def budget(
         "time": [asdict(time) | {"wall_hours": time.hours / devices} for time in found],
         "not_known": missing,
         "beta": _betas(configs, (model.channels, side, side)),
+        "trials": _trials(spec, devices, rates),
     }  # fmt: skip
+
+
+def _trials(spec: Spec, devices: int, rates: Sequence[Rate]) -> dict[str, Any] | None:
+    """What the trials before an experiment take, if it has any."""
+    if spec.tuning is None:
+        return None
+    told = budget(trials_spec(spec), devices, rates)
+    return {key: told[key] for key in ("runs", "optimiser_steps", "images", "total_hours")}
 
 
 def _folder(base: str) -> Path | None:

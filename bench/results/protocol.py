@@ -151,6 +151,38 @@ class Pairs(Record):
         return data
 
 
+class Trial(Record):
+    """A setting that was tried for an arm before the experiment."""
+
+    arm: str
+    """Name of the arm it was tried for."""
+    settings: dict[str, Any]
+    """Dotted keys of ``train``, and what they were set to."""
+    score: float | None
+    """Mean of the primary reward; None where the trial failed or a score is missing."""
+    chosen: bool
+    """Whether the arm ``<arm> tuned`` is this one."""
+
+
+class Tuning(Record):
+    """How settings were chosen, on prompts and training seeds that the experiment has not."""
+
+    prompts: str
+    """Name of the prompt set."""
+    prompts_sha256: str
+    """Of its files."""
+    n_prompts: int
+    """How many of them every trial drew."""
+    seeds: tuple[int, ...]
+    """Training seeds of every trial."""
+    trials: tuple[Trial, ...]
+    """All of them, arm by arm."""
+
+    def chosen(self) -> dict[str, dict[str, Any]]:
+        """The settings that were chosen, by arm."""
+        return {trial.arm: trial.settings for trial in self.trials if trial.chosen}
+
+
 class Protocol(Record):
     """The analysis that was declared before the scores were seen."""
 
@@ -178,6 +210,16 @@ class Protocol(Record):
     """How differences are judged."""
     pairs: Pairs
     """What was trained on."""
+    tuning: Tuning | None = None
+    """The trials that settings of arms were chosen by."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No tuning is not told: files of before there was any stay as they are."""
+        data: dict[str, Any] = serialise(self)
+        if self.tuning is None:
+            del data["tuning"]
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":

@@ -21,6 +21,8 @@ DEEPEST = 20
 _OTHER = f"'extends' must name another spec, in a line of at most {DEEPEST}, got {{}}"
 Overrides = dict[str, Any]
 """Dotted keys of ``train`` to new values, e.g. ``{"objective.beta": 1000}``."""
+Space = dict[str, tuple[Any, ...]]
+"""Dotted keys of ``train`` to the values that are tried, in all combinations."""
 
 
 class Component(Checked):
@@ -140,6 +142,33 @@ class Statistics(Checked):
     """Pairs of image sets of the base model, with different noises, in the A/A control."""
 
 
+class Tuning(Checked):
+    """How settings are chosen for arms before the experiment; see :mod:`bench.spec.tuning`."""
+
+    prompts: str
+    """A set by name, or the path of a file; none of its prompts may be one of the experiment."""
+    prompt_limit: int | None = Field(None, ge=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=MANY)
+    """None of them may be one of the experiment."""
+    space: Space = Field(default_factory=dict)
+    """Of every arm that has none of its own."""
+    spaces: dict[str, Space] = Field(default_factory=dict)
+    """By objective or arm; that of an arm comes before that of its objective."""
+    trials: int | None = Field(None, ge=1, le=MANY)
+    """Points of each space that are tried; None tries all, which must be as many for each arm."""
+    arms: tuple[str, ...] = ()
+    """Arms that are tuned; none stands for every objective with every set of components."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Tuning":
+        for name, space in {"space": self.space, **self.spaces}.items():
+            if empty := [key for key, values in space.items() if not values]:
+                raise ValueError(f"{shown(name)} has no values for {shown(empty[0])}")
+        if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
+            raise ValueError("seeds and arms must each be distinct")
+        return self
+
+
 class Cost(Checked):
     """Seconds on one core per unit of work, for the estimate of ``--plan`` only."""
 
@@ -190,6 +219,7 @@ class Spec(Checked):
     primary: str
     scoring: Scoring = Scoring()
     statistics: Statistics = Statistics()
+    tuning: Tuning | None = None
     cost: Cost
     quick: Overrides = Field(default_factory=dict)
     """Dotted keys of the whole spec that ``--quick`` replaces."""
@@ -200,6 +230,8 @@ class Spec(Checked):
             raise ValueError(f"primary {shown(self.primary)} is not among the rewards")
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.rewards)) != len(self.rewards):
             raise ValueError("seeds and rewards must each be distinct")
+        if self.tuning and (both := set(self.tuning.seeds) & set(self.seeds)):
+            raise ValueError(f"tuning and the experiment share the training seed {min(both)}")
         if clash := set(self.objectives) & set(self.controls):
             raise ValueError(f"an objective and a control are both called {shown(min(clash))}")
         return self

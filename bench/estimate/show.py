@@ -23,6 +23,9 @@ def print_budget(spec: Spec, plan: dict[str, Any], as_json: bool) -> None:
     console.print(f"{plan['runs']} runs, {plan['optimiser_steps']:,} steps, "
                   f"{plan['pairs_seen']:,} pairs seen, {plan['prompts']:,} prompts, "
                   f"{plan['images']:,} images, {plan['scores']:,} scores")  # fmt: skip
+    for group in plan["reference_errors"]:
+        console.print(f"errors of the pretrained network at {group['positions']:,} positions are "
+                      f"computed once for {', '.join(group['arms'])}")  # fmt: skip
     for line in _times(plan):
         console.print(line)
     console.print(

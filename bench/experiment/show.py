@@ -21,6 +21,7 @@ def print_plan(experiment: Experiment, out: Path, workers: int, as_json: bool) -
     if todo:
         seconds += cost.start
     missing = {stage.id for stage in todo}
+    stages = {stage.id: stage for stage in (*experiment.stages(), *todo)}.values()
     if as_json:
         print_json(
             {
@@ -28,7 +29,7 @@ def print_plan(experiment: Experiment, out: Path, workers: int, as_json: bool) -
                 "stages": [
                     {"kind": s.kind, "label": s.label, "id": s.id, "units": s.units,
                      "state": "missing" if s.id in missing else "cached"}
-                    for s in experiment.stages()
+                    for s in stages
                 ],
                 "prompts": len(experiment.prompts.items),
                 "repeated_prompts": experiment.prompts.repeated,
@@ -39,7 +40,7 @@ def print_plan(experiment: Experiment, out: Path, workers: int, as_json: bool) -
         return
     columns = [Column(name) for name in ("arm", "seed", "run", "training", "images", "scores")]
     print_table(columns, list(_rows(experiment, missing)), experiment.spec.title)
-    stages, prompts = experiment.stages(), experiment.prompts
+    prompts = experiment.prompts
     if prompts.repeated:
         print_text(f"{len(prompts.items)} prompts; {prompts.repeated} repeated ones left out")
     print_text(

@@ -1,6 +1,6 @@
 """What a spec would take, as plain data: counts, memory and time, without weights or a GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from trainers.config import TrainConfig
 from trainers.conventions import beta_there, sources_of, unscaled_lr
 from trainers.errors import UserError
 from trainers.machine.batches import split_batch
+from trainers.reference_errors import alike, known_positions, spared
 
 
 def arm_configs(spec: Spec) -> dict[str, TrainConfig]:
@@ -76,11 +77,19 @@ def budget(
     images = sets * prompts * made.images_per_prompt
     seen = sum(seeds * c.steps * c.batch_size for c in configs.values())
     pairs = _pairs(configs)
-    works = _works(spec, configs, model, side, pairs if spec.encoding.cache else seen, images)
+    groups, names = _sharing(spec, configs), {c.run_id(): name for name, c in configs.items()}
+    without = {names[c.run_id()] for group in groups for c in spared(group)}
+    # What is computed once is counted as the work of the longest run that makes use of it.
+    lighter = {names[c.run_id()] for group in groups for c in spared(group)[1:]}
+    works = _works(
+        spec, configs, lighter, model, side, pairs if spec.encoding.cache else seen, images
+    )
     rates = recorded() if rates is None else rates
     devices, missing = devices or processes, unknown(works, rates)
     found = times(works, rates)
-    memory = {name: training_memory(c, network, processes) for name, c in configs.items()}
+    memory = {
+        name: training_memory(c, network, processes, name in without) for name, c in configs.items()
+    }
     scoring = scoring_memory(spec.rewards, spec.scoring)
     return {
         "name": spec.name,
@@ -102,6 +111,9 @@ def budget(
         "runs": seeds * len(configs),
         "optimiser_steps": sum(seeds * c.steps for c in configs.values()),
         "pairs_seen": seen,
+        "reference_errors": [{"arms": [names[c.run_id()] for c in group],
+                              "positions": seeds * known_positions(spared(group)[0])}
+                             for group in groups],
         "prompts": prompts,
         "images": images,
         "scores": images * len(spec.rewards),
@@ -137,19 +149,33 @@ def _pairs(configs: dict[str, TrainConfig]) -> int:
     )
 
 
+def _sharing(spec: Spec, configs: dict[str, TrainConfig]) -> list[tuple[TrainConfig, ...]]:
+    """Groups of runs that take errors of the pretrained network from one stage, for each seed.
+
+    As in an experiment of which nothing is there yet.
+    """
+    training = spec.training
+    groups = alike(configs.values(), training.processes, training.device)
+    return [g for g in groups if training.share_reference and len(spared(g)) > 1]
+
+
 def _works(
-    spec: Spec, configs: dict[str, TrainConfig], model: Skeleton, side: int, pairs: int, images: int
-) -> list[Work]:
-    """All that takes time, with the settings that a rate may ask for."""
+    spec: Spec, configs: dict[str, TrainConfig], lighter: Collection[str], model: Skeleton,
+    side: int, pairs: int, images: int,
+) -> list[Work]:  # fmt: skip
+    """All that takes time, with the settings that a rate may ask for.
+
+    ``lighter`` are arms that run no reference.
+    """
 
     def work(
         part: Any, label: str, units: int, device: str, passes: int | None = None, **of: Any
     ) -> Work:
         return Work(part, label, units, {"runs_on": device.partition(":")[0]} | of, passes)
 
-    def passes(config: TrainConfig) -> int:
-        processes = spec.training.processes
-        return config.passes(split_batch(config.batch_size, config.accumulation, processes))
+    def passes(arm: str, config: TrainConfig) -> int:
+        split = split_batch(config.batch_size, config.accumulation, spec.training.processes)
+        return config.passes(split) - (arm in lighter) * config.reference_passes(split)
 
     of: dict[str, Any] = {"model": model.name, "pixels": side * model.factor}
     return [
@@ -157,7 +183,7 @@ def _works(
         *(
             work(
                 "training", f"training {arm}", len(spec.seeds) * c.steps * c.batch_size,
-                spec.training.device, passes(c), arm=arm, weights=c.weights.name,
+                spec.training.device, passes(arm, c), arm=arm, weights=c.weights.name,
                 gradient_checkpointing=c.gradient_checkpointing, **of,
             )
             for arm, c in configs.items()

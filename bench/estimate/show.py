@@ -28,6 +28,9 @@ def print_budget(spec: Spec, plan: dict[str, Any], as_json: bool) -> None:
             f"before that, trials: {before['runs']} runs, {before['optimiser_steps']:,} steps, "
             f"{before['images']:,} images"
         )
+    for group in plan["reference_errors"]:
+        console.print(f"errors of the pretrained network at {group['positions']:,} positions are "
+                      f"computed once for {', '.join(group['arms'])}")  # fmt: skip
     for line in _times(plan):
         console.print(line)
     console.print(

@@ -11,6 +11,7 @@ from bench.experiment.devices import check_devices, devices
 from bench.experiment.folder import STORE, check_folder, up_to_date
 from bench.experiment.models import check_model
 from bench.experiment.prepare import Experiment
+from bench.experiment.sharing import share
 from bench.launch.graph import Outcome
 from bench.launch.local import run_stages
 from bench.launch.progress import display
@@ -29,7 +30,8 @@ def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
     """Stages that have to run, each after those it needs.
 
     What a finished stage was made from is not made again: encodings and networks may be cleared
-    away once the images they led to are there.
+    away once the images they led to are there. Where runs have errors of the pretrained network in
+    common, a stage that computes them comes before them, which is none of the experiment's own.
     """
     wanted: dict[str, Stage] = {}
 
@@ -43,7 +45,7 @@ def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
     for stage in experiment.stages():
         if isinstance(stage, ScoreStage):
             want(stage)
-    return sorted(wanted.values(), key=lambda stage: stage.order)
+    return sorted(share([*wanted.values()], store), key=lambda stage: stage.order)
 
 
 def ablate(

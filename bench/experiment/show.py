@@ -35,6 +35,11 @@ def _seconds(experiment: Experiment, todo: Sequence[Stage], workers: int) -> flo
     return seconds + cost.start if todo else seconds
 
 
+def _stages(experiment: Experiment, todo: Sequence[Stage]) -> list[Stage]:
+    """Those of the experiment, and what else is made for it."""
+    return [*{stage.id: stage for stage in (*experiment.stages(), *todo)}.values()]
+
+
 def _data(experiment: Experiment, store: Store, workers: int) -> dict[str, Any]:
     todo = missing_stages(experiment, store)
     missing = {stage.id for stage in todo}
@@ -43,7 +48,7 @@ def _data(experiment: Experiment, store: Store, workers: int) -> dict[str, Any]:
         "stages": [
             {"kind": s.kind, "label": s.label, "id": s.id, "units": s.units,
              "state": "missing" if s.id in missing else "cached"}
-            for s in experiment.stages()
+            for s in _stages(experiment, todo)
         ],
         "prompts": len(experiment.prompts.items),
         "repeated_prompts": experiment.prompts.repeated,
@@ -57,7 +62,7 @@ def _print(experiment: Experiment, store: Store, workers: int) -> None:
     missing = {stage.id for stage in todo}
     columns = [Column(name) for name in ("arm", "seed", "run", "training", "images", "scores")]
     print_table(columns, list(_rows(experiment, missing)), experiment.spec.title)
-    stages, prompts = experiment.stages(), experiment.prompts
+    stages, prompts = _stages(experiment, todo), experiment.prompts
     if prompts.repeated:
         print_text(f"{len(prompts.items)} prompts; {prompts.repeated} repeated ones left out")
     print_text(

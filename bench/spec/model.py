@@ -87,6 +87,8 @@ class Training(Checked):
     """Optimiser steps between two checkpoints: what an interruption may cost."""
     keep_checkpoint: bool = True
     """Whether a store keeps the last one, from which a run of more steps goes on."""
+    share_reference: bool = True
+    """Compute errors of the pretrained network once for all runs that would compute the same."""
 
 
 class Scoring(Checked):
@@ -177,6 +179,11 @@ class Cost(Checked):
     image: float = Field(gt=0)
     score: float = Field(gt=0)
     start: float = Field(gt=0)
+
+    @property
+    def network_pass(self) -> float:
+        """Of an image through the network: a pair of Diffusion-DPO makes 8, a backward pass two."""
+        return self.pair / 8
 
 
 class Spec(Checked):

@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from bench.mini.build.fit import SHARDS, Schedule, fit
 from bench.mini.build.tokenizer import LENGTH, new_tokenizer
 from bench.mini.build.vae import sample_pictures
-from trainers.backbones.folders import load_part
+from trainers.backbones.folders import load_part, save_part
 from trainers.files import write_atomically
 from trainers.input.tensors import read_tensors
 from trainers.machine.processes import ALONE, Processes
@@ -174,3 +174,4 @@ def train_diffusion(
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
+    save_part(vae, folder / "vae")  # The pipeline wrote the path that it was loaded from, too.

@@ -48,7 +48,7 @@ def ablate(
     from bench.estimate.disk import check_space
     from bench.experiment import run as job
     from bench.experiment.prepare import prepare
-    from bench.experiment.show import print_plan
+    from bench.experiment.show import held, print_plan
     from bench.report.folder import FORMATS, render
     from bench.report.terminal import print_results
     from bench.spec.model import load_spec
@@ -87,6 +87,7 @@ def ablate(
     else:
         print_results(results, folder, notes)
     console.print(f"written to {folder}", soft_wrap=True)
+    console.print(held(folder, experiment), soft_wrap=True)
     for gap in gaps:
         console.print(gap, style="red", soft_wrap=True)
     return 2 if gaps else 0

@@ -44,6 +44,25 @@ def table(
     return 0
 
 
+def images(
+    folder: Annotated[
+        Path, typer.Argument(file_okay=False, help="Folder that 'bench ablate' has written.")
+    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the images.")],
+    store: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Where they are kept; default: beside the folder."),
+    ] = None,
+) -> int:
+    """Copy the images of a result under names that say prompt, arm, seed and number."""
+    from bench.experiment.copies import copy_images
+    from bench.stages.store import Store
+
+    count = copy_images(folder, Store(store or folder.resolve().parent / "store"), out)
+    typer.echo(f"{out}: {count} images")
+    return 0
+
+
 def power(
     what: Annotated[str, typer.Argument(help="A result folder, or a spec that was run.")],
     out: Annotated[

@@ -128,6 +128,19 @@ class Statistics(Record):
     """Scores that differ by no more than this are a tie."""
 
 
+class Pictures(Record):
+    """Which images are there as pictures, of base and of every arm; see ``bench.spec.model``."""
+
+    prompts: int
+    """The first so many."""
+    seeds: int
+    """The first so many training seeds."""
+    per_prompt: int
+    """The first so many images of a prompt."""
+    limit_mb: float
+    """Megabytes of all of them at most."""
+
+
 class Pairs(Record):
     """The preference pairs of the training."""
 
@@ -178,6 +191,16 @@ class Protocol(Record):
     """How differences are judged."""
     pairs: Pairs
     """What was trained on."""
+    pictures: Pictures | None = None
+    """None in results of before there were any."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No pictures are not told: files of before there were any stay as they are."""
+        data: dict[str, Any] = serialise(self)
+        if self.pictures is None:
+            del data["pictures"]
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":

@@ -54,6 +54,8 @@ for command in (
     scores.score,
     scores.prefetch,
     results.table,
+    results.figures,
+    results.images,
     results.power,
     about.list_plugins,
     about.doctor,

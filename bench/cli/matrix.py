@@ -11,7 +11,7 @@ from bench.estimate.disk import check_space
 from bench.experiment import run
 from bench.experiment.folder import STORE
 from bench.experiment.prepare import Experiment, prepare
-from bench.experiment.show import print_plan
+from bench.experiment.show import held, print_plan
 from bench.experiment.tuning import choose
 from bench.report.folder import FORMATS, render
 from bench.report.terminal import print_results
@@ -53,6 +53,7 @@ class Job:
         else:
             print_results(results, folder, notes)
         self.console.print(f"written to {folder}", soft_wrap=True)
+        self.console.print(held(folder, experiment), soft_wrap=True)
         for gap in (gaps := [*gaps, *more]):
             self.console.print(gap, style="red", soft_wrap=True)
         return 2 if gaps else 0

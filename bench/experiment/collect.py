@@ -86,6 +86,7 @@ def make_protocol(experiment: Experiment) -> Protocol:
             shared_prompts=experiment.shared_prompts,
         ),
         tuning=experiment.tuning,
+        pictures=protocol.Pictures(**spec.pictures.model_dump()),
     )
 
 

@@ -8,6 +8,8 @@ from bench.experiment.folder import STORE
 from bench.experiment.prepare import Experiment
 from bench.experiment.run import missing_stages
 from bench.launch.progress import duration
+from bench.results.files import SHA256
+from bench.results.pictures import PICTURES, read_images
 from bench.stages.base import Stage
 from bench.stages.store import Store
 from bench.terminal import Column, print_json, print_table, print_text
@@ -70,6 +72,25 @@ def _print(experiment: Experiment, store: Store, workers: int) -> None:
         f"{duration(_seconds(experiment, todo, workers))} with {workers} worker(s), from the costs "
         "in the spec"
     )
+
+
+def held(folder: Path, experiment: Experiment) -> str:
+    """What a result folder holds of data, and its size, in words."""
+    sizes = {name: (folder / name).stat().st_size for name in SHA256 if (folder / name).exists()}
+    told = [f"{name} {_size(size)}" for name, size in sizes.items()]
+    images, declared = read_images(folder), experiment.spec.pictures
+    if images is not None and declared.prompts:
+        shipped = images.dropna(subset=["picture"])
+        size = sum((folder / place).stat().st_size for place in shipped["picture"].unique())
+        of = min(declared.prompts, len(experiment.prompts.items))
+        n = shipped["prompt_id"].nunique()
+        told.append(f"{PICTURES} {_size(size)} ({n} of {of} declared prompts")
+        told[-1] += f", by pictures.limit_mb {declared.limit_mb:g})" if n < of else ")"
+    return ", ".join(told)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def _rows(experiment: Experiment, missing: set[str]) -> Iterator[list[str]]:

@@ -109,6 +109,16 @@ def differences(scores: pd.DataFrame, protocol: Protocol) -> list[Array | None]:
     return _family(_cubes(scores, protocol), protocol, protocol.primary)[1]
 
 
+def signed_scores(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
+    """Scores ``[S, P, K]`` by reward and arm, higher being better, NaN where one is missing."""
+    cubes = _cubes(scores, protocol)
+    lower = {reward.name for reward in protocol.rewards if reward.direction == "lower"}
+    return {
+        reward: {arm: -cube if reward in lower else cube for arm, cube in of_arms.items()}
+        for reward, of_arms in cubes.items()
+    }
+
+
 def _family(
     cubes: dict[str, dict[str, Array]], protocol: Protocol, reward: str
 ) -> tuple[list[tuple[Array, Array]], list[Array | None]]:

@@ -128,6 +128,19 @@ class Statistics(Record):
     """Scores that differ by no more than this are a tie."""
 
 
+class Pictures(Record):
+    """Which images are there as pictures, of base and of every arm; see ``bench.spec.model``."""
+
+    prompts: int
+    """The first so many."""
+    seeds: int
+    """The first so many training seeds."""
+    per_prompt: int
+    """The first so many images of a prompt."""
+    limit_mb: float
+    """Megabytes of all of them at most."""
+
+
 class Pairs(Record):
     """The preference pairs of the training."""
 
@@ -212,13 +225,16 @@ class Protocol(Record):
     """What was trained on."""
     tuning: Tuning | None = None
     """The trials that settings of arms were chosen by."""
+    pictures: Pictures | None = None
+    """None in results of before there were any."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """No tuning is not told: files of before there was any stay as they are."""
+        """What there is none of is not told: files of before it stay as they are."""
         data: dict[str, Any] = serialise(self)
-        if self.tuning is None:
-            del data["tuning"]
+        for name in ("tuning", "pictures"):
+            if getattr(self, name) is None:
+                del data[name]
         return data
 
     @model_validator(mode="after")

@@ -106,6 +106,19 @@ class Scoring(Checked):
     """Where a reward's files lie, by its name: a folder, or ``owner/name@revision`` on the Hub."""
 
 
+class Pictures(Checked):
+    """Which images a result folder holds as pictures, of the base model and of every arm."""
+
+    prompts: int = Field(24, ge=0, le=10**6)
+    """The first so many; 0 for no pictures at all."""
+    seeds: int = Field(1, ge=1, le=MANY)
+    """The first so many training seeds."""
+    per_prompt: int = Field(1, ge=1, le=1000)
+    """The first so many images of a prompt."""
+    limit_mb: float = Field(8.0, gt=0, le=10**6)
+    """Megabytes (10^6 bytes) of all pictures at most: fewer prompts have some where it is less."""
+
+
 class Equivalence(Checked):
     """The bound within which a difference counts as none: a share of a gain, or absolute."""
 
@@ -227,6 +240,7 @@ class Spec(Checked):
     scoring: Scoring = Scoring()
     statistics: Statistics = Statistics()
     tuning: Tuning | None = None
+    pictures: Pictures = Pictures()
     cost: Cost
     quick: Overrides = Field(default_factory=dict)
     """Dotted keys of the whole spec that ``--quick`` replaces."""

@@ -54,6 +54,7 @@ for command in (
     scores.score,
     scores.prefetch,
     results.table,
+    results.report,
     results.images,
     results.power,
     about.list_plugins,

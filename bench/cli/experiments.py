@@ -1,5 +1,6 @@
 """Commands on experiments: run one, show what it would take, run one stage of it."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -45,7 +46,7 @@ def ablate(
     as_json: JsonOption = False,
 ) -> int:
     """Train every arm, make paired images, score them, and test the paired differences."""
-    from bench.estimate.disk import check_space
+    from bench.api import run
     from bench.experiment import run as job
     from bench.experiment.prepare import prepare
     from bench.experiment.show import held, print_plan
@@ -73,15 +74,15 @@ def ablate(
     if plan:
         print_plan(experiment, out, count, as_json)
         return 0
+    gaps: Sequence[str]
     if collect:
         folder, missing = job.collect_done(experiment, out)
-        gaps = [f"{len(missing)} stages are missing: run it without --collect"] if missing else []
+        told = [f"{len(missing)} stages are missing: run it without --collect"] if missing else []
+        gaps = [*told, *job.unscored_images(experiment, Store(out / "store"))]
+        results = render(folder)
     else:
-        fits = partial(check_space, experiment.spec)
-        folder, outcome = job.ablate(experiment, out, count, console, fits)
-        gaps = [f"failed: {error}" for error in outcome.failed.values()]
-    gaps += job.unscored_images(experiment, Store(out / "store"))
-    results = render(folder)
+        done = run(experiment, out, count)
+        folder, results, gaps = done.folder, done.results, done.gaps
     if as_json:
         typer.echo(FORMATS["json"](results), nl=False)
     else:

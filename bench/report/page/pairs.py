@@ -13,6 +13,8 @@ from bench.results.protocol import Comparison, Protocol
 
 OUTSTANDING = 3
 """Pairs of each kind that a comparison shows, of as many prompts."""
+COMPARISONS = 40
+"""Comparisons of which a page shows what stands out, the first ones."""
 SCORES = 400_000
 """Scores that a page holds for its browser: about 2 MB."""
 
@@ -88,8 +90,8 @@ def disagreement(found: Mapping[str, Array]) -> Array:
 
 
 def outstanding(results: Results, cubes: Cubes, pictures: Pictures) -> Iterator[Outstanding]:
-    """What stands out of each comparison; of pairs whose pictures are there, if any are."""
-    for comparison in results.protocol.comparisons:
+    """What stands out of the first comparisons; of pairs whose pictures are there, if any are."""
+    for comparison in results.protocol.comparisons[:COMPARISONS]:
         found = gains(cubes, comparison, results.protocol)
         own = _shown(found[results.protocol.primary], comparison, results.protocol, pictures)
         apart = np.where(np.isnan(own), np.nan, disagreement(found))

@@ -55,6 +55,7 @@ for command in (
     scores.prefetch,
     results.table,
     results.figures,
+    results.report,
     results.images,
     results.power,
     about.list_plugins,

@@ -45,8 +45,12 @@ def ablate(
     as_json: JsonOption = False,
 ) -> int:
     """Train every arm, make paired images, score them, and test the paired differences."""
-    from bench.cli.matrix import Job
+    from bench.api import prepare, run
+    from bench.cli.matrix import collected, show
     from bench.experiment.run import default_workers
+    from bench.experiment.show import held
+    from bench.report.folder import FORMATS
+    from bench.report.terminal import print_results
     from bench.spec.model import load_spec
     from trainers.machine.processes import launched
 
@@ -63,11 +67,20 @@ def ablate(
         given = {"seeds"} if seeds else set()
         replaced = ", ".join(f"{k}: {v}" for k, v in chosen.quick.items() if k not in given)
         console.print(f"--quick takes {replaced}", soft_wrap=True)
-    job = Job(chosen, out, workers or default_workers(chosen), console, collect)
+    experiment, count = prepare(chosen), workers or default_workers(chosen)
     if plan:
-        job.plan(as_json)
+        show(experiment, out, count, as_json)
         return 0
-    return job.run(notes, as_json)
+    done = collected(experiment, out) if collect else run(experiment, out, count)
+    if as_json:
+        typer.echo(FORMATS["json"](done.results), nl=False)
+    else:
+        print_results(done.results, done.folder, notes)
+    console.print(f"written to {done.folder}", soft_wrap=True)
+    console.print(held(done.folder, experiment), soft_wrap=True)
+    for gap in done.gaps:
+        console.print(gap, style="red", soft_wrap=True)
+    return 2 if done.gaps else 0
 
 
 def plan(

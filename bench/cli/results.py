@@ -154,3 +154,37 @@ def power(
 
 def _number(needed: int | None) -> str:
     return "no number" if needed is None else str(needed)
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(file_okay=False, help="Folders that 'bench ablate' has written.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="The page; report.html in the folder if it is one."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only compare, byte for byte.")] = False,
+) -> int:
+    """Write results as one page of HTML that needs no network: verdicts, tables, pictures, pairs.
+
+    Of several folders it is one page that compares them.
+    """
+    from bench.report.page.render import page
+    from trainers.files import write_text
+    from trainers.input.paths import is_regular
+
+    if out is None and len(folders) > 1:
+        raise UserError("several folders: say where their page is to lie (--out FILE)")
+    place = out or folders[0] / "report.html"
+    text = page(folders)
+    if check:
+        if not is_regular(place) or place.read_bytes() != text.encode():
+            raise UserError(
+                f"{place} is not the page that the results give: run 'bench report' without --check"
+            )
+        typer.echo(f"{place}: the page is what the results give")
+        return 0
+    write_text(place, text)
+    typer.echo(f"{place}: {len(text.encode()) / 1e6:.1f} MB")
+    return 0

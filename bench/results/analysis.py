@@ -15,6 +15,8 @@ from bench import stats
 from bench.results.protocol import Comparison, Protocol
 
 Array = NDArray[np.float64]
+Cubes = dict[str, dict[str, Array]]
+"""Scores ``[S, P, K]`` by reward and arm, NaN where one is missing."""
 BOOTSTRAP_SEED = 12345
 
 
@@ -102,6 +104,11 @@ def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
         image_noise={reward: _image_noise(cubes[reward], protocol) for reward in cubes},
         training_noise={arm.name: _training_noise(own[arm.name]) for arm in trained},
     )  # fmt: skip
+
+
+def cubes(scores: pd.DataFrame, protocol: Protocol) -> Cubes:
+    """Scores as they were scored, those of a reward of which less is better, too."""
+    return _cubes(scores, protocol)
 
 
 def differences(scores: pd.DataFrame, protocol: Protocol) -> list[Array | None]:

@@ -6,6 +6,7 @@ data. Nothing here reads the clock, the machine or a random state of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from bench import stats
 from bench.results.protocol import Comparison, Protocol
 
 Array = NDArray[np.float64]
+Places = NDArray[np.intp]
 BOOTSTRAP_SEED = 12345
 
 
@@ -120,26 +122,39 @@ def _family(
 
 def _cubes(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
     """Scores ``[S, P, K]`` by reward and arm, NaN where one is missing."""
-    arms, images = protocol.all_arms(), protocol.images.per_prompt
-    rows = {prompt: row for row, prompt in enumerate(protocol.prompts.ids)}
-    empty = {
-        reward.name: {
-            arm.name: np.full((len(arm.seeds), len(rows), images), np.nan) for arm in arms
-        }
-        for reward in protocol.rewards
+    ids, images = protocol.prompts.ids, protocol.images.per_prompt
+    arms = {arm.name: arm.seeds for arm in protocol.all_arms()}
+    rows = [(arm, seed) for arm, seeds in arms.items() for seed in seeds]
+    cubes = np.full((len(protocol.rewards), len(rows), len(ids), images), np.nan)
+    reward = _numbers(scores["reward"], [r.name for r in protocol.rewards])
+    run = _runs(scores, rows)
+    prompt, k = _numbers(scores["prompt_id"], ids), scores["k"].to_numpy(np.intp) % images
+    known = (reward >= 0) & (run >= 0) & (prompt >= 0)
+    value = pd.to_numeric(scores["score"]).to_numpy(np.float64, na_value=np.nan)
+    value = np.where(np.isfinite(value), value, np.nan)
+    cubes[tuple(each[known] for each in (reward, run, prompt, k))] = value[known]
+    ends = np.cumsum([len(seeds) for seeds in arms.values()])[:-1]
+    return {
+        r.name: dict(zip(arms, np.split(cube, ends), strict=True))
+        for r, cube in zip(protocol.rewards, cubes, strict=True)
     }
-    seeds = {a.name: {s: i for i, s in enumerate(a.seeds)} for a in arms}
-    columns = ("reward", "arm", "train_seed", "prompt_id", "k", "score")
-    for reward, arm, seed, prompt, k, score in zip(
-        *(scores[c].tolist() for c in columns), strict=True
-    ):
-        if reward not in empty or arm not in seeds:
-            continue
-        index = seeds[arm][None if pd.isna(seed) else int(seed)]
-        value = float(score) if score is not None else np.nan
-        place = int(k) % images
-        empty[reward][arm][index, rows[prompt], place] = value if np.isfinite(value) else np.nan
-    return empty
+
+
+def _numbers(column: "pd.Series[Any]", names: Sequence[str | int | None]) -> Places:
+    """Which of some names each row has; -1 for none of them."""
+    found = column.astype("category").cat
+    number = {name: n for n, name in enumerate(names)}
+    places = [*(number.get(name, -1) for name in found.categories), number.get(None, -1)]
+    return np.array(places, dtype=np.intp)[found.codes]
+
+
+def _runs(scores: pd.DataFrame, runs: Sequence[tuple[str, int | None]]) -> Places:
+    """Which run each score is of, by arm and training seed; -1 for none of them."""
+    arms, seeds = ([*dict.fromkeys(each)] for each in zip(*runs, strict=True))
+    numbers = {run: number for number, run in enumerate(runs)}
+    places = np.full((len(arms) + 1, len(seeds) + 1), -1, dtype=np.intp)
+    places[:-1, :-1] = [[numbers.get((arm, seed), -1) for seed in seeds] for arm in arms]
+    return places[_numbers(scores["arm"], arms), _numbers(scores["train_seed"], seeds)]
 
 
 def _complete(d: Array, seeds: int = 1) -> bool:

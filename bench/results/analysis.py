@@ -78,7 +78,7 @@ def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
             files of :mod:`bench.results.files`.
         protocol: The declared analysis.
     """
-    cubes = _cubes(scores, protocol)
+    cubes = score_cubes(scores, protocol)
     own = cubes[protocol.primary]
     base, *trained = protocol.arms
     every = protocol.all_arms()
@@ -89,7 +89,7 @@ def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
             for arm in protocol.arms
         },
         against_base={
-            arm.name: _wins(*_sides(own, (arm.name,), (base.name,), protocol, protocol.primary),
+            arm.name: _wins(*both_sides(own, (arm.name,), (base.name,), protocol, protocol.primary),
                             protocol)
             for arm in trained
         },
@@ -108,20 +108,24 @@ def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
 
 def differences(scores: pd.DataFrame, protocol: Protocol) -> list[Array | None]:
     """Differences ``[S, P]`` of every comparison on the primary reward; None of too little."""
-    return _family(_cubes(scores, protocol), protocol, protocol.primary)[1]
+    return _family(score_cubes(scores, protocol), protocol, protocol.primary)[1]
 
 
 def _family(
     cubes: dict[str, dict[str, Array]], protocol: Protocol, reward: str
 ) -> tuple[list[tuple[Array, Array]], list[Array | None]]:
     """Both sides of every comparison on a reward, and their differences."""
-    sides = [_sides(cubes[reward], c.on, c.off, protocol, reward) for c in protocol.comparisons]
+    sides = [both_sides(cubes[reward], c.on, c.off, protocol, reward) for c in protocol.comparisons]
     found = [stats.paired_differences(high, low) for high, low in sides]
-    return sides, [d if _complete(d) else None for d in found]
+    return sides, [d if complete(d) else None for d in found]
 
 
-def _cubes(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
-    """Scores ``[S, P, K]`` by reward and arm, NaN where one is missing."""
+def score_cubes(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
+    """Scores ``[S, P, K]`` by reward and arm, NaN where one is missing.
+
+    Seeds are in the order of the arm, prompts in that of the protocol. Rows of other arms, seeds,
+    prompts and rewards are left out.
+    """
     ids, images = protocol.prompts.ids, protocol.images.per_prompt
     arms = {arm.name: arm.seeds for arm in protocol.all_arms()}
     rows = [(arm, seed) for arm, seeds in arms.items() for seed in seeds]
@@ -157,7 +161,7 @@ def _runs(scores: pd.DataFrame, runs: Sequence[tuple[str, int | None]]) -> Place
     return places[_numbers(scores["arm"], arms), _numbers(scores["train_seed"], seeds)]
 
 
-def _complete(d: Array, seeds: int = 1) -> bool:
+def complete(d: Array, seeds: int = 1) -> bool:
     """Whether so many training seeds and two prompts are left of differences ``[S, P]``."""
     kept = d[~np.isnan(d).all(axis=1)]
     return len(kept) >= seeds and int((~np.isnan(kept).any(axis=0)).sum()) >= 2
@@ -165,10 +169,10 @@ def _complete(d: Array, seeds: int = 1) -> bool:
 
 def _mean(cube: Array) -> stats.Interval | None:
     flat = stats.paired_differences(cube, np.zeros_like(cube))
-    return stats.crossed_interval(flat) if _complete(flat) else None
+    return stats.crossed_interval(flat) if complete(flat) else None
 
 
-def _sides(
+def both_sides(
     cubes: dict[str, Array], on: Sequence[str], off: Sequence[str], protocol: Protocol, reward: str
 ) -> tuple[Array, Array]:
     """Scores ``[S, P, K]`` that count for a comparison and against it, higher being better."""
@@ -180,7 +184,7 @@ def _sides(
 
 
 def _wins(high: Array, low: Array, protocol: Protocol) -> stats.WinRate | None:
-    if not _complete(stats.paired_differences(high, low)):
+    if not complete(stats.paired_differences(high, low)):
         return None
     return stats.win_rate(high, low, eps=protocol.statistics.tie)
 
@@ -194,7 +198,7 @@ def _findings(cubes: dict[str, dict[str, Array]], protocol: Protocol) -> tuple[F
     sides, judged_on = by_reward[primary]
     said = stats.judge(
         judged_on,
-        [_missing_share(high, low) for high, low in sides],
+        [missing_share(high, low) for high, low in sides],
         gain=gain,
         share=declared.share,
         bound=declared.bound,
@@ -226,7 +230,7 @@ def _contrasts(
     """Every comparison on one reward; None where too little is left."""
     noise = stats.seed_noise(d for d in family if d is not None)
     level = 1 - protocol.statistics.alpha
-    several = [d for d in family if d is not None and _complete(d, seeds=2)] if resampled else []
+    several = [d for d in family if d is not None and complete(d, seeds=2)] if resampled else []
     drawn = iter(stats.pigeonhole_bootstraps(several, seed=BOOTSTRAP_SEED) if several else ())
     whole = None if gain is None else family[gain]
     found: list[Contrast | None] = []
@@ -238,7 +242,7 @@ def _contrasts(
         if whole is not None and number != gain:
             share = stats.share_of_gain(d, whole, noise, level)
         dz = stats.effect_size_dz(d)
-        sample = next(drawn) if resampled and _complete(d, seeds=2) else None
+        sample = next(drawn) if resampled and complete(d, seeds=2) else None
         found.append(
             Contrast(
                 interval=stats.moderated_interval(d, noise, level),
@@ -252,20 +256,20 @@ def _contrasts(
     return found
 
 
-def _missing_share(high: Array, low: Array) -> float:
+def missing_share(high: Array, low: Array) -> float:
     """Missing share of the planned image pairs: a cell can be there though an image is not."""
     return float(np.isnan(high - low).mean())
 
 
 def _image_noise(cubes: dict[str, Array], protocol: Protocol) -> stats.ImageNoise | None:
     first, second = (cubes[arm.name] for arm in protocol.control)
-    if not _complete(stats.paired_differences(second, first)):
+    if not complete(stats.paired_differences(second, first)):
         return None
     return stats.image_noise(first, second)
 
 
 def _training_noise(cube: Array) -> stats.TrainingNoise | None:
     flat = stats.paired_differences(cube, np.zeros_like(cube))
-    if not _complete(flat, seeds=2):
+    if not complete(flat, seeds=2):
         return None
     return replace(stats.training_noise(flat), pairs=())

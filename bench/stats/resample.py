@@ -215,13 +215,13 @@ def _resampled_means(matrices: list[FloatArray], seed: int, draws: int) -> list[
     stacked = np.concatenate(matrices)
     parts: list[FloatArray] = []
     for size in _chunks(draws, n_prompts):
-        seeds, prompts = _counts(seed_rng, n_seeds, size), _counts(prompt_rng, n_prompts, size)
+        seeds, prompts = counts(seed_rng, n_seeds, size), counts(prompt_rng, n_prompts, size)
         of_seeds = (stacked @ prompts.T).reshape(len(matrices), n_seeds, size)
         parts.append(np.einsum("bs,msb->mb", seeds, of_seeds))
     return [*(np.concatenate(parts, axis=1) / (n_seeds * n_prompts))]
 
 
-def _counts(rng: np.random.Generator, n: int, draws: int) -> FloatArray:
+def counts(rng: np.random.Generator, n: int, draws: int) -> FloatArray:
     """How often each of n things is in a sample of n with replacement, ``[draws, n]``.
 
     Of many things, who is drawn is counted, in a tenth of the time that the multinomial
@@ -230,8 +230,7 @@ def _counts(rng: np.random.Generator, n: int, draws: int) -> FloatArray:
     if n <= _FEW:
         return rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
     drawn = rng.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=draws * n)
-    return counts.reshape(draws, n).astype(np.float64)
+    return np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
 
 
 def _streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:

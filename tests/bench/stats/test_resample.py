@@ -87,7 +87,7 @@ def test_counts_are_of_samples_with_replacement(n: int) -> None:
     The tolerances are 5 standard errors: of a mean of 200 n squares with variance below 3, and of
     200 sums of n/2 counts, whose variance is n/4.
     """
-    counts = resample._counts(np.random.default_rng(3), n, 200)
+    counts = resample.counts(np.random.default_rng(3), n, 200)
     assert counts.shape == (200, n)
     assert (counts.sum(axis=1) == n).all()
     spread = 5 * (3 / (200 * n)) ** 0.5

@@ -130,17 +130,28 @@ def _judged(
     """Each arm on one reward, the base model first, and the gains that it is ranked by."""
     pairs = [_sides(cubes, arm, protocol, reward) for arm in arms]
     gains = [stats.paired_differences(high, low) for high, low in pairs]
+    noise = _noise(arms[1:], gains[1:])
     found: list[tuple[Standing, Array | None]] = []
     for n, (arm, d, (high, low)) in enumerate(zip(arms, gains, pairs, strict=True)):
         compared = n > 0 and complete(d)
+        level = 1 - protocol.statistics.alpha
         standing = Standing(
             _mean(cubes[arm.name]),
-            _gain(n, arms, gains, protocol) if compared else None,
-            _wins(high, low, protocol) if compared else None,
+            stats.moderated_interval(d, noise[arm.seeds], level) if compared else None,
+            stats.win_rate(high, low, protocol.statistics.tie, level) if compared else None,
         )
         ranked = missing_share(high, low) <= stats.MAX_MISSING_SHARE
         found.append((standing, d if ranked else None))
     return found
+
+
+def _noise(arms: list[Arm], gains: list[Array]) -> dict[tuple[int | None, ...], stats.SeedNoise]:
+    """Seed noise of the gains of all arms that have the same training seeds, by these."""
+    families: dict[tuple[int | None, ...], list[Array]] = {arm.seeds: [] for arm in arms}
+    for arm, d in zip(arms, gains, strict=True):
+        if complete(d):
+            families[arm.seeds].append(d)
+    return {seeds: stats.seed_noise(family) for seeds, family in families.items()}
 
 
 def _sides(
@@ -155,22 +166,6 @@ def _sides(
 def _mean(cube: Array) -> float | None:
     flat = stats.paired_differences(cube, np.zeros_like(cube))
     return stats.crossed_interval(flat).mean if complete(flat) else None
-
-
-def _gain(n: int, arms: list[Arm], gains: list[Array], protocol: Protocol) -> stats.Interval:
-    """Over the base model; the family is of the arms that have the same training seeds."""
-    family = [
-        d
-        for arm, d in zip(arms[1:], gains[1:], strict=True)
-        if arm.seeds == arms[n].seeds and complete(d)
-    ]
-    level = 1 - protocol.statistics.alpha
-    return stats.moderated_interval(gains[n], stats.seed_noise(family), level)
-
-
-def _wins(high: Array, low: Array, protocol: Protocol) -> stats.WinRate:
-    judged = protocol.statistics
-    return stats.win_rate(high, low, eps=judged.tie, confidence=1 - judged.alpha)
 
 
 def hacking(standings: dict[str, Standing], protocol: Protocol) -> Hacking | None:

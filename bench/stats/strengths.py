@@ -39,6 +39,11 @@ class Strength:
     low: float
     high: float
 
+    @property
+    def chance(self) -> float:
+        """Probability of beating the first row, in (0, 1)."""
+        return float(1 / (1 + np.exp(-self.value)))
+
 
 def strengths(
     rows: Sequence[FloatArray],

@@ -110,14 +110,17 @@ def table(root: Path) -> None:
 
 
 def leaderboard(root: Path) -> None:
-    """``bench leaderboard``: folders of five arms with five seeds."""
+    """``bench leaderboard``: folders of five arms with five seeds, and one of many arms."""
     for folders in (5, 10, 20, 40):
         scores = sum(
             write(root / str(folders) / f"result{n}", protocol(5, 5, 200, 4), n)
             for n in range(folders)
         )
         used = measure(["leaderboard", str(root / str(folders))])
-        _tell(f"leaderboard, {scores} scores, {25 * folders} runs", *used)
+        _tell(f"leaderboard, {folders} folders, {scores} scores, {25 * folders} runs", *used)
+    scores = write(root / "one" / "result", protocol(200, 5, 1000, 1), 0)
+    used = measure(["leaderboard", str(root / "one")])
+    _tell(f"leaderboard, 1 folder of 200 arms, {scores} scores, 1000 runs", *used)
 
 
 def _tell(what: str, seconds: float, peak: float) -> None:

@@ -12,7 +12,18 @@ from typing import Annotated, Any
 import typer
 
 from bench import __version__
-from bench.cli import about, data, experiments, mini, official, process, results, scores, store
+from bench.cli import (
+    about,
+    boards,
+    data,
+    experiments,
+    mini,
+    official,
+    process,
+    results,
+    scores,
+    store,
+)
 from trainers.errors import UserError
 
 app = typer.Typer(
@@ -58,6 +69,7 @@ for command in (
     results.report,
     results.images,
     results.power,
+    boards.leaderboard,
     about.list_plugins,
     about.doctor,
 ):

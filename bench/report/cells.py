@@ -6,8 +6,9 @@ from typing import Literal
 from bench.stats import VerdictWord
 
 Value = float | int | str | bool | None
-Mark = VerdictWord | Literal["missing", "primary", "warned"]
-"""A verdict; scores that are not there; the primary reward; a reward that a note warns of."""
+Mark = VerdictWord | Literal["missing", "primary", "warned", "published"]
+"""A verdict; scores that are not there; the primary reward; a reward that a note warns of; what
+others have published, which is set in grey."""
 
 
 @dataclass(frozen=True)

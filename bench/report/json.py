@@ -11,9 +11,14 @@ from trainers.files import as_json
 
 def render(results: Results) -> str:
     """Every figure and the protocol, floats rounded to 9 significant digits."""
-    data = TypeAdapter(Results).dump_python(results, mode="json")
+    data = plain(results)
     data["comparisons"] = [{**found.pop("comparison"), **found} for found in data["comparisons"]]
-    return as_json(_rounded(data))
+    return as_json(data)
+
+
+def plain(value: object) -> Any:
+    """A dataclass as what JSON knows, floats rounded to 9 significant digits."""
+    return _rounded(TypeAdapter(type(value)).dump_python(value, mode="json"))
 
 
 def _rounded(value: Any) -> Any:

@@ -10,6 +10,7 @@ _WORDS = {
     "°": r"\textdegree{}", "†": r"\textdagger{}",
     **{char: f"\\{char}" for char in "&%$#_{}"},
 }  # fmt: skip
+GREY = ("published",)
 _SPECIAL = re.compile("[" + re.escape("".join(_WORDS)) + "]")
 
 
@@ -25,11 +26,18 @@ def render(report: Report) -> str:
     notes = "\n".join(f"\\item {escape(note)}" for note in report.notes)
     return "\n".join(
         [
-            "% Needs \\usepackage{booktabs}.",
+            f"% Needs \\usepackage{{{_packages(report)}}}.",
             f"\\section*{{{escape(report.title)}}}",
             *map(_table, report.tables),
             f"\\begin{{itemize}}\n{notes}\n\\end{{itemize}}\n",
         ]
+    )
+
+
+def _packages(report: Report) -> str:
+    rows = (row for table in report.tables for row in table.rows)
+    return (
+        "booktabs,xcolor" if any(cell.marks == GREY for row in rows for cell in row) else "booktabs"
     )
 
 
@@ -46,4 +54,9 @@ def _table(table: Table) -> str:
 
 
 def _row(cells: tuple[Cell, ...]) -> str:
-    return " & ".join(escape(cell.text) for cell in cells) + r" \\"
+    return " & ".join(map(_cell, cells)) + r" \\"
+
+
+def _cell(cell: Cell) -> str:
+    text = escape(cell.text)
+    return f"\\textcolor{{gray}}{{{text}}}" if cell.marks == GREY else text

@@ -132,7 +132,7 @@ def _tried(tuning: Tuning) -> list[str]:
 def figures(results: Results) -> Table:
     """Every figure to 9 significant digits, one row per comparison and reward."""
     rows = tuple(
-        tuple(map(_exact, _figures(results, finding, reward)))
+        tuple(map(exact, _figures(results, finding, reward)))
         for finding in results.comparisons
         for reward in results.protocol.rewards
     )
@@ -155,6 +155,7 @@ def _figures(results: Results, f: Finding, reward: Reward) -> tuple[Value, ...]:
             i.conditional, *tail)  # fmt: skip
 
 
-def _exact(value: Value) -> Cell:
+def exact(value: Value) -> Cell:
+    """A figure to 9 significant digits; nothing where there is none."""
     text = f"{value:.9g}" if isinstance(value, float) else "" if value is None else str(value)
     return Cell(value, text)

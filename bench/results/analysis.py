@@ -6,6 +6,7 @@ data. Nothing here reads the clock, the machine or a random state of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from bench.results.protocol import Comparison, Protocol
 Array = NDArray[np.float64]
 Cubes = dict[str, dict[str, Array]]
 """Scores ``[S, P, K]`` by reward and arm, NaN where one is missing."""
+Places = NDArray[np.intp]
 BOOTSTRAP_SEED = 12345
 
 
@@ -78,7 +80,7 @@ def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
             files of :mod:`bench.results.files`.
         protocol: The declared analysis.
     """
-    cubes = _cubes(scores, protocol)
+    cubes = score_cubes(scores, protocol)
     own = cubes[protocol.primary]
     base, *trained = protocol.arms
     every = protocol.all_arms()
@@ -89,7 +91,7 @@ def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
             for arm in protocol.arms
         },
         against_base={
-            arm.name: _wins(*_sides(own, (arm.name,), (base.name,), protocol, protocol.primary),
+            arm.name: _wins(*both_sides(own, (arm.name,), (base.name,), protocol, protocol.primary),
                             protocol)
             for arm in trained
         },
@@ -106,19 +108,14 @@ def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
     )  # fmt: skip
 
 
-def cubes(scores: pd.DataFrame, protocol: Protocol) -> Cubes:
-    """Scores as they were scored, those of a reward of which less is better, too."""
-    return _cubes(scores, protocol)
-
-
 def differences(scores: pd.DataFrame, protocol: Protocol) -> list[Array | None]:
     """Differences ``[S, P]`` of every comparison on the primary reward; None of too little."""
-    return _family(_cubes(scores, protocol), protocol, protocol.primary)[1]
+    return _family(score_cubes(scores, protocol), protocol, protocol.primary)[1]
 
 
 def signed_scores(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
     """Scores ``[S, P, K]`` by reward and arm, higher being better, NaN where one is missing."""
-    cubes = _cubes(scores, protocol)
+    cubes = score_cubes(scores, protocol)
     lower = {reward.name for reward in protocol.rewards if reward.direction == "lower"}
     return {
         reward: {arm: -cube if reward in lower else cube for arm, cube in of_arms.items()}
@@ -130,36 +127,53 @@ def _family(
     cubes: dict[str, dict[str, Array]], protocol: Protocol, reward: str
 ) -> tuple[list[tuple[Array, Array]], list[Array | None]]:
     """Both sides of every comparison on a reward, and their differences."""
-    sides = [_sides(cubes[reward], c.on, c.off, protocol, reward) for c in protocol.comparisons]
+    sides = [both_sides(cubes[reward], c.on, c.off, protocol, reward) for c in protocol.comparisons]
     found = [stats.paired_differences(high, low) for high, low in sides]
-    return sides, [d if _complete(d) else None for d in found]
+    return sides, [d if complete(d) else None for d in found]
 
 
-def _cubes(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
-    """Scores ``[S, P, K]`` by reward and arm, NaN where one is missing."""
-    arms, images = protocol.all_arms(), protocol.images.per_prompt
-    rows = {prompt: row for row, prompt in enumerate(protocol.prompts.ids)}
-    empty = {
-        reward.name: {
-            arm.name: np.full((len(arm.seeds), len(rows), images), np.nan) for arm in arms
-        }
-        for reward in protocol.rewards
+def score_cubes(scores: pd.DataFrame, protocol: Protocol) -> Cubes:
+    """Scores ``[S, P, K]`` by reward and arm, NaN where one is missing.
+
+    Seeds are in the order of the arm, prompts in that of the protocol. Rows of other arms, seeds,
+    prompts and rewards are left out.
+    """
+    ids, images = protocol.prompts.ids, protocol.images.per_prompt
+    arms = {arm.name: arm.seeds for arm in protocol.all_arms()}
+    rows = [(arm, seed) for arm, seeds in arms.items() for seed in seeds]
+    cubes = np.full((len(protocol.rewards), len(rows), len(ids), images), np.nan)
+    reward = _numbers(scores["reward"], [r.name for r in protocol.rewards])
+    run = _runs(scores, rows)
+    prompt, k = _numbers(scores["prompt_id"], ids), scores["k"].to_numpy(np.intp) % images
+    known = (reward >= 0) & (run >= 0) & (prompt >= 0)
+    value = pd.to_numeric(scores["score"]).to_numpy(np.float64, na_value=np.nan)
+    value = np.where(np.isfinite(value), value, np.nan)
+    cubes[tuple(each[known] for each in (reward, run, prompt, k))] = value[known]
+    ends = np.cumsum([len(seeds) for seeds in arms.values()])[:-1]
+    return {
+        r.name: dict(zip(arms, np.split(cube, ends), strict=True))
+        for r, cube in zip(protocol.rewards, cubes, strict=True)
     }
-    seeds = {a.name: {s: i for i, s in enumerate(a.seeds)} for a in arms}
-    columns = ("reward", "arm", "train_seed", "prompt_id", "k", "score")
-    for reward, arm, seed, prompt, k, score in zip(
-        *(scores[c].tolist() for c in columns), strict=True
-    ):
-        if reward not in empty or arm not in seeds:
-            continue
-        index = seeds[arm][None if pd.isna(seed) else int(seed)]
-        value = float(score) if score is not None else np.nan
-        place = int(k) % images
-        empty[reward][arm][index, rows[prompt], place] = value if np.isfinite(value) else np.nan
-    return empty
 
 
-def _complete(d: Array, seeds: int = 1) -> bool:
+def _numbers(column: "pd.Series[Any]", names: Sequence[str | int | None]) -> Places:
+    """Which of some names each row has; -1 for none of them."""
+    found = column.astype("category").cat
+    number = {name: n for n, name in enumerate(names)}
+    places = [*(number.get(name, -1) for name in found.categories), number.get(None, -1)]
+    return np.array(places, dtype=np.intp)[found.codes]
+
+
+def _runs(scores: pd.DataFrame, runs: Sequence[tuple[str, int | None]]) -> Places:
+    """Which run each score is of, by arm and training seed; -1 for none of them."""
+    arms, seeds = ([*dict.fromkeys(each)] for each in zip(*runs, strict=True))
+    numbers = {run: number for number, run in enumerate(runs)}
+    places = np.full((len(arms) + 1, len(seeds) + 1), -1, dtype=np.intp)
+    places[:-1, :-1] = [[numbers.get((arm, seed), -1) for seed in seeds] for arm in arms]
+    return places[_numbers(scores["arm"], arms), _numbers(scores["train_seed"], seeds)]
+
+
+def complete(d: Array, seeds: int = 1) -> bool:
     """Whether so many training seeds and two prompts are left of differences ``[S, P]``."""
     kept = d[~np.isnan(d).all(axis=1)]
     return len(kept) >= seeds and int((~np.isnan(kept).any(axis=0)).sum()) >= 2
@@ -167,10 +181,10 @@ def _complete(d: Array, seeds: int = 1) -> bool:
 
 def _mean(cube: Array) -> stats.Interval | None:
     flat = stats.paired_differences(cube, np.zeros_like(cube))
-    return stats.crossed_interval(flat) if _complete(flat) else None
+    return stats.crossed_interval(flat) if complete(flat) else None
 
 
-def _sides(
+def both_sides(
     cubes: dict[str, Array], on: Sequence[str], off: Sequence[str], protocol: Protocol, reward: str
 ) -> tuple[Array, Array]:
     """Scores ``[S, P, K]`` that count for a comparison and against it, higher being better."""
@@ -182,7 +196,7 @@ def _sides(
 
 
 def _wins(high: Array, low: Array, protocol: Protocol) -> stats.WinRate | None:
-    if not _complete(stats.paired_differences(high, low)):
+    if not complete(stats.paired_differences(high, low)):
         return None
     return stats.win_rate(high, low, eps=protocol.statistics.tie)
 
@@ -196,7 +210,7 @@ def _findings(cubes: dict[str, dict[str, Array]], protocol: Protocol) -> tuple[F
     sides, judged_on = by_reward[primary]
     said = stats.judge(
         judged_on,
-        [_missing_share(high, low) for high, low in sides],
+        [missing_share(high, low) for high, low in sides],
         gain=gain,
         share=declared.share,
         bound=declared.bound,
@@ -228,7 +242,7 @@ def _contrasts(
     """Every comparison on one reward; None where too little is left."""
     noise = stats.seed_noise(d for d in family if d is not None)
     level = 1 - protocol.statistics.alpha
-    several = [d for d in family if d is not None and _complete(d, seeds=2)] if resampled else []
+    several = [d for d in family if d is not None and complete(d, seeds=2)] if resampled else []
     drawn = iter(stats.pigeonhole_bootstraps(several, seed=BOOTSTRAP_SEED) if several else ())
     whole = None if gain is None else family[gain]
     found: list[Contrast | None] = []
@@ -240,7 +254,7 @@ def _contrasts(
         if whole is not None and number != gain:
             share = stats.share_of_gain(d, whole, noise, level)
         dz = stats.effect_size_dz(d)
-        sample = next(drawn) if resampled and _complete(d, seeds=2) else None
+        sample = next(drawn) if resampled and complete(d, seeds=2) else None
         found.append(
             Contrast(
                 interval=stats.moderated_interval(d, noise, level),
@@ -254,20 +268,20 @@ def _contrasts(
     return found
 
 
-def _missing_share(high: Array, low: Array) -> float:
+def missing_share(high: Array, low: Array) -> float:
     """Missing share of the planned image pairs: a cell can be there though an image is not."""
     return float(np.isnan(high - low).mean())
 
 
 def _image_noise(cubes: dict[str, Array], protocol: Protocol) -> stats.ImageNoise | None:
     first, second = (cubes[arm.name] for arm in protocol.control)
-    if not _complete(stats.paired_differences(second, first)):
+    if not complete(stats.paired_differences(second, first)):
         return None
     return stats.image_noise(first, second)
 
 
 def _training_noise(cube: Array) -> stats.TrainingNoise | None:
     flat = stats.paired_differences(cube, np.zeros_like(cube))
-    if not _complete(flat, seeds=2):
+    if not complete(flat, seeds=2):
         return None
     return replace(stats.training_noise(flat), pairs=())

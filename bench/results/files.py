@@ -32,7 +32,7 @@ from trainers.files import (
     write_atomically,
     write_text,
 )
-from trainers.input.checked import check
+from trainers.input.checked import check, shown
 from trainers.input.paths import is_regular, read_bytes
 from trainers.input.text import read_json
 from trainers.sealed import open_record, seal_record
@@ -59,6 +59,15 @@ OLD_PROTOCOL = "plan.json"
 COLUMNS = ("exp", "arm", "run_id", "train_seed", "prompt_id", "k", "image_sha256", "reward",
            "signature", "score")  # fmt: skip
 """Of the scores; ``train_seed`` is null for the base model, ``score`` where it is not finite."""
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+ANALYSED = {
+    "arm": _TEXT, "run_id": _TEXT, "train_seed": pa.int64(), "prompt_id": _TEXT, "k": pa.int64(),
+    "reward": _TEXT, "signature": _TEXT, "score": pa.float64(),
+}  # fmt: skip
+"""Columns that are analysed, and as what they are read: a text that is repeated is kept once."""
+_NULLABLE = ("train_seed", "score")
+_INTEGERS = {pa.int64(): pd.Int64Dtype()}
+"""Training seeds fill 64 bits, and the base model has none."""
 
 R = TypeVar("R", bound=Record)
 
@@ -132,11 +141,20 @@ def read_manifest(folder: Path) -> Manifest:
 def read_scores(folder: Path, schemas: tuple[int, ...] = READABLE) -> tuple[pd.DataFrame, Protocol]:
     """The scores of a result folder, and the protocol that they are to be analysed by.
 
+    Columns are those of :data:`ANALYSED`, texts as categories.
+
     Raises:
         UserError: If one is missing, damaged or of another schema, or they do not fit.
     """
-    protocol, table = read_columns(folder, COLUMNS, schemas)
-    scores = table.to_pandas()
+    protocol, table = read_columns(folder, [*ANALYSED], schemas)
+    try:
+        columns = [table[name].cast(kind) for name, kind in ANALYSED.items()]
+    except (ValueError, NotImplementedError) as error:
+        raise damaged(folder / SCORES, "not a table of scores") from error
+    for name, column in zip(ANALYSED, columns, strict=True):
+        if column.null_count and name not in _NULLABLE:
+            raise damaged(folder / SCORES, f"a row has no {name}")
+    scores = pa.table(columns, [*ANALYSED]).to_pandas(types_mapper=_INTEGERS.get)
     _verify(folder / SCORES, scores, protocol)
     return scores, protocol
 
@@ -171,7 +189,11 @@ def _table(path: Path, sha256: str | None, columns: Sequence[str] | None = None)
     if sha256 is not None and sha256 != (found := hashlib.sha256(data).hexdigest()):
         raise damaged(path, f"{PROTOCOL} records sha256 {sha256[:16]}, this is {found[:16]}")
     try:
-        return pq.read_table(pa.BufferReader(data), columns=columns and [*columns])
+        return pq.read_table(
+            pa.BufferReader(data),
+            columns=columns and [*columns],
+            read_dictionary=columns and [*columns],
+        )
     except (ValueError, OSError) as error:
         raise damaged(path, f"not a table of {path.stem}") from error
 
@@ -226,10 +248,17 @@ def _read(
 
 
 def _verify(path: Path, scores: pd.DataFrame, protocol: Protocol) -> None:
-    """Refuse scores that were not made by the rewards that the protocol declares."""
-    found = scores.groupby("reward")["signature"].unique()
+    """Refuse scores that were not made by the rewards that the protocol declares, or of others."""
+    for column, declared in _declared(protocol).items():
+        found = scores[column].dropna().unique().tolist()
+        if lost := [value for value in found if value not in declared]:
+            raise UserError(
+                f"{path} holds scores of {column} {shown(lost[0])}, which {PROTOCOL} does not "
+                "declare: restore both files together"
+            )
+    made = scores[["reward", "signature"]].drop_duplicates()
     for reward in protocol.rewards:
-        signatures = [*found.get(reward.name, ())]
+        signatures = [*made["signature"][made["reward"] == reward.name]]
         if len(signatures) > 1:
             raise UserError(
                 f"{path} mixes scores of different signatures for {reward.name}: score all images "
@@ -240,6 +269,11 @@ def _verify(path: Path, scores: pd.DataFrame, protocol: Protocol) -> None:
                 f"{path} holds scores of {signatures[0]}, but {PROTOCOL} declares "
                 f"{reward.signature}: run the 'bench ablate' again that has written them"
             )
+
+
+def _declared(protocol: Protocol) -> dict[str, set[Any]]:
+    seeds = {seed for arm in protocol.all_arms() for seed in arm.seeds}
+    return {"prompt_id": {*protocol.prompts.ids}, "train_seed": seeds}
 
 
 def _present(path: Path) -> None:

@@ -35,6 +35,7 @@ from bench.stats.power import (
     share_question,
     variance_components,
 )
+from bench.stats.ranks import Range, rank_ranges
 from bench.stats.resample import (
     BootstrapInterval,
     Companion,
@@ -44,6 +45,7 @@ from bench.stats.resample import (
     sign_test,
     wilcoxon_prompts,
 )
+from bench.stats.strengths import Strength, bradley_terry, strengths
 from bench.stats.wins import WinRate, wilson, win_matrix, win_rate
 
 __all__ = [
@@ -56,15 +58,18 @@ __all__ = [
     "Judgement",
     "MeanSquares",
     "Question",
+    "Range",
     "SeedNoise",
     "SeedPair",
     "ShareOfGain",
+    "Strength",
     "TrainingNoise",
     "VarianceComponents",
     "Verdict",
     "VerdictWord",
     "WinRate",
     "advice",
+    "bradley_terry",
     "crossed_interval",
     "effect_size_dz",
     "holm",
@@ -78,6 +83,7 @@ __all__ = [
     "pigeonhole_bootstraps",
     "power",
     "prompts_needed",
+    "rank_ranges",
     "seed_noise",
     "seeds_needed",
     "share_of_gain",
@@ -85,6 +91,7 @@ __all__ = [
     "sign_flip_p",
     "sign_test",
     "standard_error",
+    "strengths",
     "training_noise",
     "two_sided_p",
     "variance_components",

@@ -7,6 +7,7 @@ import pytest
 from bench.assets import differing, mini_folder, shipped_models
 from bench.estimate.plan import budget
 from bench.experiment.prepare import prepare
+from bench.report import boards
 from bench.report.folder import stale
 from bench.results.files import PROTOCOL, read_manifest, read_protocol
 from bench.rewards import REWARDS
@@ -25,6 +26,11 @@ def test_there_are_committed_results() -> None:
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
 def test_every_committed_table_is_what_its_scores_give(folder: Path) -> None:
     assert stale(folder) == []
+
+
+def test_the_committed_leaderboard_is_what_the_results_give() -> None:
+    folder = ROOT / "results"
+    assert boards.stale(boards.read_board([folder], published=True), folder) == []
 
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)

@@ -19,7 +19,7 @@ from bench.report.page.grid import Row, grid
 from bench.report.page.pairs import OUTSTANDING, SCORES, Outstanding, browsed, heads, outstanding
 from bench.report.page.pictures import BYTES, Pictures, pictures
 from bench.report.summary import summary
-from bench.results.analysis import Results, analyse, cubes
+from bench.results.analysis import Results, analyse, score_cubes
 from bench.results.files import MANIFEST, read_manifest, read_scores
 from bench.results.manifest import Manifest
 from trainers.errors import UserError
@@ -73,7 +73,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 def _shown(folder: Path, key: str, name: str, shares: int) -> Shown:
     """Read and analyse a folder; room for pictures and scores is shared among all."""
     scores, protocol = read_scores(folder)
-    results, found = analyse(scores, protocol), cubes(scores, protocol)
+    results, found = analyse(scores, protocol), score_cubes(scores, protocol)
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
     images = pictures(folder, protocol, f"{key}p", BYTES // shares)
     data = browsed(results, found, images, SCORES // shares)

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from bench.cli import run
 from bench.cli.results import Format
 from bench.report import csv, html, latex, markdown
+from bench.report.boards import read_board
 from bench.report.cells import Cell, Report, Table, name
 from bench.report.folder import FILES, FORMATS, report
 from bench.report.terminal import print_results
@@ -26,6 +27,7 @@ from bench.results.protocol import Mark, Protocol
 MakeProtocol = Callable[..., Protocol]
 MakeScores = Callable[..., pd.DataFrame]
 EFFECTS = {"DPO": 0.25, "DPO+A": 0.375}
+COMMITTED = Path(__file__).parents[3] / "results"
 HOSTILE = (
     "a|b", "<script>alert(1)</script>", "_a_ snake_case", "Q&A &lt; &#60;", "two\nlines",
     "*a* 2*3*4 **b**", "100 % of $5 #1 {x} ~a~ ^2", r"back\slash \| \input{x}", "`code`",
@@ -237,10 +239,13 @@ def test_hostile_names_keep_their_rows_on_a_terminal(
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")
 def test_latex_compiles(results: Results, hostile: Report, tmp_path: Path) -> None:
-    for number, shown in enumerate((report(results), hostile)):
+    board = read_board([COMMITTED], published=True).report
+    for number, shown in enumerate((report(results), hostile, board)):
         body = latex.render(shown)
+        needed = re.match(r"% Needs (\\usepackage\{[a-z,]+\})\.\n", body)
+        assert needed is not None
         document = (
-            "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+            f"\\documentclass{{article}}\n{needed[1]}\n\\begin{{document}}\n"
             f"{body}\\end{{document}}\n"
         )
         (tmp_path / f"{number}.tex").write_text(document)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from bench.cli import run
 from bench.report.folder import render, stale
+from bench.results.analysis import analyse
 from bench.results.files import (
     COLUMNS,
     MANIFEST,
@@ -93,6 +94,48 @@ def test_scores_without_a_column_are_refused(result_folder: ResultFolder) -> Non
     pq.write_table(table.drop_columns(["signature"]), folder / "scores.parquet")
     with pytest.raises(UserError, match=r"scores\.parquet is damaged: run"):
         read_results(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [
+        ("prompt_id", "p99", "holds scores of prompt_id 'p99', which protocol.json does not decl"),
+        ("train_seed", 7, "holds scores of train_seed 7, which protocol.json does not declare"),
+        ("k", None, r"is damaged: run .* \(a row has no k\)"),
+        ("arm", None, r"is damaged: run .* \(a row has no arm\)"),
+        ("k", "first", r"is damaged: run .* \(not a table of scores\)"),
+        ("score", "high", r"is damaged: run .* \(not a table of scores\)"),
+    ],
+)
+def test_scores_that_cannot_be_of_the_protocol_are_refused_in_one_line(
+    result_folder: ResultFolder, make_protocol: MakeProtocol, make_scores: MakeScores,
+    column: str, value: object, why: str,
+) -> None:  # fmt: skip
+    """Scores and protocol of two folders, say, that somebody has sealed together."""
+    scores = make_scores(make_protocol()).astype({column: object})
+    scores[column] = value if isinstance(value, str) and column != "prompt_id" else scores[column]
+    scores.loc[30, column] = value
+    with pytest.raises(UserError, match=why) as caught:
+        result_folder(scores=scores)
+    assert "\n" not in str(caught.value)
+
+
+def test_training_seeds_of_64_bits_are_kept_apart(
+    result_folder: ResultFolder, make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    """As floats these three would be one."""
+    before = make_protocol()
+    scores = make_scores(before, {"DPO": 0.25}, noise=0.1)
+    seeds = {seed: 2**63 - 1 - seed for seed in (0, 1, 2)}
+    trained = scores["arm"].str.startswith("DPO")
+    scores.loc[trained, "train_seed"] = pd.array(
+        [seeds[seed] for seed in scores.loc[trained, "train_seed"]], dtype="Int64"
+    )
+    large = {"seeds": tuple(seeds.values())}
+    arms = (before.arms[0], *(arm.model_copy(update=large) for arm in before.arms[1:]))
+    protocol = make_protocol({"arms": arms})
+    folder = result_folder(protocol, scores)
+    assert read_results(folder) == analyse(scores, protocol)
 
 
 def test_an_older_folder_is_refused_in_one_line(

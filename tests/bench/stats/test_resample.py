@@ -80,6 +80,31 @@ def test_resampling_is_a_function_of_the_seed_alone(monkeypatch: pytest.MonkeyPa
     assert pigeonhole_bootstrap(D, seed=2, draws=500).low != first.low
 
 
+@pytest.mark.parametrize("n", [7, 900, 1_100])
+def test_counts_are_of_samples_with_replacement(n: int) -> None:
+    """Multinomial: they sum to n, with variance 1 - 1/n and covariance -1/n, by either way.
+
+    The tolerances are 5 standard errors: of a mean of 200 n squares with variance below 3, and of
+    200 sums of n/2 counts, whose variance is n/4.
+    """
+    counts = resample.counts(np.random.default_rng(3), n, 200)
+    assert counts.shape == (200, n)
+    assert (counts.sum(axis=1) == n).all()
+    spread = 5 * (3 / (200 * n)) ** 0.5
+    assert np.square(counts - 1).mean() == pytest.approx(1 - 1 / n, abs=spread)
+    half = counts[:, : n // 2].sum(axis=1)
+    expected = n // 2 * (1 - (n // 2) / n)
+    assert np.square(half - n // 2).mean() == pytest.approx(expected, rel=5 * (2 / 200) ** 0.5)
+
+
+def test_many_prompts_are_resampled_alike_in_any_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    d = np.random.default_rng(8).normal(0, 1, (3, 1_500))
+    first = pigeonhole_bootstrap(d, seed=1, draws=300)
+    monkeypatch.setattr(resample, "_CHUNK_VALUES", 1_500 * 7)
+    again = pigeonhole_bootstrap(d, seed=1, draws=300)
+    assert (again.low, again.high) == pytest.approx((first.low, first.high))
+
+
 def test_bootstraps_of_many_are_those_of_each() -> None:
     """To the bit, whatever stands beside it: the weights depend on seed and shape alone."""
     holed = D.copy()

@@ -17,7 +17,7 @@ from bench.report.page.pairs import disagreement, gains
 from bench.report.page.render import page
 from bench.report.page.settings import side_by_side
 from bench.report.summary import summary
-from bench.results.analysis import cubes
+from bench.results.analysis import score_cubes
 from bench.results.files import read_results
 from bench.results.protocol import Protocol
 
@@ -171,7 +171,7 @@ def test_scores_of_the_browser_are_those_of_the_folder(result_folder: Callable[.
     folder = result_folder()
     scores, protocol = read_scores(folder)
     data = Page(page([folder])).data[0]
-    own = cubes(scores, protocol)["truth"]["DPO"]
+    own = score_cubes(scores, protocol)["truth"]["DPO"]
     digits = data["rewards"][0]["digits"]
     assert data["scores"][0][1] == [round(float(v) * 10**digits) for v in own.ravel()]
     assert [reward["sign"] for reward in data["rewards"]] == [1, -1]
@@ -181,8 +181,8 @@ def test_differences_are_above_0_where_the_arm_is_better(
     make_protocol: Callable[..., Protocol], make_scores: Callable[..., pd.DataFrame]
 ) -> None:
     protocol = make_protocol()
-    found = gains(cubes(make_scores(protocol, {"DPO": 0.25}), protocol), protocol.comparisons[0],
-                  protocol)  # fmt: skip
+    cubes = score_cubes(make_scores(protocol, {"DPO": 0.25}), protocol)
+    found = gains(cubes, protocol.comparisons[0], protocol)
     assert np.allclose(found["truth"], 0.25)
     assert np.allclose(found["flaws"], -0.25)
 

@@ -89,6 +89,10 @@ class Training(Checked):
     """Whether a store keeps the last one, from which a run of more steps goes on."""
     share_reference: bool = True
     """Compute errors of the pretrained network once for all runs that would compute the same."""
+    log_with: tuple[str, ...] = ()
+    """Trackers of accelerate that are told of every step, e.g. ``tensorboard``."""
+    log_to: str = "trackers"
+    """Folder for trackers that write files."""
 
 
 class Scoring(Checked):

@@ -20,6 +20,7 @@ from trainers.machine.spawn import send, spawn
 from trainers.record import CHECKPOINT, is_finished
 from trainers.reference_errors import known_positions
 from trainers.sealed import drop
+from trainers.tracking import check_trackers, tracked
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,14 @@ class TrainStage(Stage):
     """Execution only."""
     errors: ReferenceStage | None = None
     """Execution only: where errors of the pretrained network are taken from, if not computed."""
+
+    def __post_init__(self) -> None:
+        """Refuse trackers that are not there now, rather than after the encoding.
+
+        Raises:
+            UserError: If so.
+        """
+        check_trackers(self.training.log_with)
 
     def key(self) -> dict[str, Any]:
         """The run's configuration, defaults included."""
@@ -114,7 +123,8 @@ def train(
         known: Folder of errors of the pretrained network, of which none is computed again.
 
     Raises:
-        UserError: If a process died, a setting does not fit, or the folder holds another run.
+        UserError: If a process died, a setting does not fit, a tracker fails, or the folder holds
+            another run.
     """
     if is_finished(folder, config):
         if not training.keep_checkpoint:
@@ -131,7 +141,9 @@ def train(
         data = open_pairs(pairs, backbone, config.data)
         errors = None if known is None else read_errors(known)
         trainer = Trainer(config, backbone, data, processes, errors)
-        trainer.run(folder, on_step, training.checkpoint_every, training.keep_checkpoint)
+        trackers = training.log_with if processes.main else ()
+        with tracked(trackers, config, Path(training.log_to), on_step) as told:
+            trainer.run(folder, told, training.checkpoint_every, training.keep_checkpoint)
 
 
 def _train_in_group(

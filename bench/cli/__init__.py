@@ -55,6 +55,7 @@ for command in (
     scores.prefetch,
     results.table,
     results.report,
+    results.figures,
     results.images,
     results.power,
     about.list_plugins,

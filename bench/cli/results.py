@@ -44,6 +44,45 @@ def table(
     return 0
 
 
+def figures(
+    folders: Annotated[
+        list[Path], typer.Argument(file_okay=False, help="Folders of 'bench ablate'.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Where to; default: 'figures' in each folder."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only compare, byte for byte.")] = False,
+) -> int:
+    """Draw what results hold, as SVG and PNG; several folders with --out also as one map."""
+    from bench.report.figures.folder import FIGURES_FOLDER, render, stale, write
+    from bench.report.figures.source import read_source
+
+    sources = [read_source(folder) for folder in folders]
+    places = [folder / FIGURES_FOLDER for folder in folders]
+    if out is not None:
+        places = [out / source.name for source in sources] if len(folders) > 1 else [out]
+        if len({*places}) < len(places):
+            raise UserError("two folders have one name: draw them with an --out each")
+    work = [([source], place) for source, place in zip(sources, places, strict=True)]
+    if out is not None and len(folders) > 1:
+        work.append((sources, out))
+    for group, place in work:
+        gallery = render(group)
+        if not check:
+            write(place, gallery)
+        elif wrong := stale(place, gallery):
+            raise UserError(
+                f"{place}: {', '.join(wrong)} is not what the results give: run 'bench figures "
+                f"{' '.join(map(str, folders))}'"
+            )
+        names = ", ".join(figure.name for figure in gallery.figures) or "no figure"
+        typer.echo(f"{place}: {names}{' as the results give them' if check else ''}")
+        for name, why in gallery.skipped.items():
+            typer.echo(f"not drawn: {name}: {why}")
+    return 0
+
+
 def images(
     folder: Annotated[
         Path, typer.Argument(file_okay=False, help="Folder that 'bench ablate' has written.")

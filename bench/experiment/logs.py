@@ -1,4 +1,4 @@
-"""What the training runs of an experiment logged, as one table."""
+"""What the training runs of an experiment logged, and the scales they used, as tables."""
 
 import json
 from collections.abc import Iterator
@@ -8,12 +8,30 @@ from typing import Any
 import pyarrow as pa
 
 from bench.experiment.prepare import Experiment, ImageSet
-from bench.results.steps import DECILES, EVENT, FIGURES, SCALARS, steps_schema
+from bench.results.steps import DECILES, EVENT, FIGURES, SCALARS, SCALES_SCHEMA, steps_schema
 from bench.stages.store import Store
+from trainers.backbones import BACKBONES
 from trainers.record import METRICS
 
 MOST = 100_000
 """Rows of the table, about: of longer experiments every n-th step is kept."""
+
+POINTS = 101
+"""Timesteps at which a scale is told, at most."""
+
+
+def collect_scales(experiment: Experiment) -> pa.Table:
+    """The reward scale of every arm at ``POINTS`` timesteps of its model."""
+    images = experiment.sets[0].images
+    snr = BACKBONES.get(images.backbone)(images.base).snr
+    count = min(POINTS, len(snr))
+    places = [n * (len(snr) - 1) // max(1, count - 1) for n in range(count)]
+    ratios = snr[places].tolist()
+    parts = []
+    for arm in experiment.matrix.arms:
+        scale = next(iter(arm.configs.values())).timesteps.scale.factors(snr)[places].tolist()
+        parts.append(pa.table([[arm.name] * count, places, ratios, scale], schema=SCALES_SCHEMA))
+    return pa.concat_tables(parts)
 
 
 def collect_steps(experiment: Experiment, store: Store, before: pa.Table | None) -> pa.Table | None:

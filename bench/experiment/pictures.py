@@ -3,7 +3,6 @@
 import hashlib
 import io
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ from bench.results.pictures import PICTURES, SCHEMA, read_pictures
 from bench.spec.matrix import CONTROL
 from bench.stages.store import Store
 from trainers.errors import UserError
-from trainers.files import clear, write_atomically
+from trainers.files import clear, write_bytes
 from trainers.input.image import open_rgb
 from trainers.input.paths import is_regular, read_bytes
 
@@ -47,12 +46,11 @@ def collect_images(
         scores: As :func:`bench.experiment.collect.collect` gives them.
         folder: The result folder, perhaps with pictures of before.
     """
-    images = scores.group_by([*COLUMNS.values()], use_threads=False).aggregate([])
-    images = images.select([*COLUMNS.values()]).rename_columns([*COLUMNS])
+    images = _distinct(scores.select([*COLUMNS.values()])).rename_columns([*COLUMNS])
     places = {}
     for pictures in _within_limit(experiment, store, images, folder):
         for sha256, (place, data) in pictures.items():
-            write_atomically(folder / place, partial(_write, data))
+            write_bytes(folder / place, data)
             places[sha256] = place, hashlib.sha256(data).hexdigest()
     prompts = dict(experiment.prompts.items)
     shipped = [places.get(sha256, (None, None)) for sha256 in images["sha256"].to_pylist()]
@@ -65,8 +63,11 @@ def collect_images(
     return pa.table({name: columns[name] for name in SCHEMA.names}, SCHEMA)
 
 
-def _write(data: bytes, part: Path) -> None:
-    part.write_bytes(data)
+def _distinct(table: pa.Table) -> pa.Table:
+    """The rows of a table, each once, in the order in which they come first."""
+    numbered = table.append_column("row", pa.array(range(len(table)), pa.int64()))
+    first = numbered.group_by(table.column_names).aggregate([("row", "min")])
+    return table.take(first["row_min"].sort())
 
 
 def _within_limit(

@@ -10,14 +10,14 @@ from rich.console import Console
 from bench.experiment.collect import collect, make_manifest, make_protocol
 from bench.experiment.devices import check_devices, devices
 from bench.experiment.folder import STORE, check_folder, up_to_date
-from bench.experiment.logs import collect_steps
+from bench.experiment.logs import collect_scales, collect_steps
 from bench.experiment.models import check_model
 from bench.experiment.pictures import clear_pictures, collect_images
 from bench.experiment.prepare import Experiment
 from bench.launch.graph import Outcome
 from bench.launch.local import run_stages
 from bench.launch.progress import display
-from bench.results.files import IMAGES, STEPS, read_data, write_results
+from bench.results.files import IMAGES, SCALES, STEPS, read_data, write_results
 from bench.spec.model import Spec
 from bench.stages.base import Stage
 from bench.stages.score import ScoreStage, unscored
@@ -110,7 +110,9 @@ def _write(experiment: Experiment, out: Path, store: Store, anew: bool) -> Path:
     manifest = make_manifest(experiment, store) if stale else None
     steps = collect_steps(experiment, store, _steps_before(folder))
     images = collect_images(experiment, store, scores, folder)
-    more = {IMAGES: images} | ({} if steps is None else {STEPS: steps})
+    more = {IMAGES: images, SCALES: collect_scales(experiment)}
+    if steps is not None:
+        more[STEPS] = steps
     write_results(folder, make_protocol(experiment), scores, manifest, more)
     clear_pictures(folder, images)
     return folder

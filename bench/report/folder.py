@@ -19,7 +19,7 @@ from bench.results.files import (
     seal,
 )
 from bench.results.pictures import read_pictures
-from bench.results.steps import read_steps
+from bench.results.steps import read_scales, read_steps
 from trainers.errors import UserError
 from trainers.files import write_text
 from trainers.input.paths import is_regular
@@ -73,12 +73,13 @@ def stale(folder: Path) -> list[str]:
     """Rendered files that differ from what scores and protocol give, byte for byte.
 
     Raises:
-        UserError: As :func:`bench.results.files.read_results`; or if manifest, steps, images or a
-            picture are damaged.
+        UserError: As :func:`bench.results.files.read_results`; or if the manifest, data beside
+            the scores, or a picture are damaged.
     """
     if (folder / MANIFEST).exists():
         read_manifest(folder)
     read_steps(folder)
+    read_scales(folder)
     deque(read_pictures(folder), maxlen=0)
     return _differing(folder, read_results(folder))
 

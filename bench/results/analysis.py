@@ -15,8 +15,6 @@ from bench import stats
 from bench.results.protocol import Comparison, Protocol
 
 Array = NDArray[np.float64]
-Cubes = dict[str, dict[str, Array]]
-"""Scores ``[S, P, K]`` by reward and arm, NaN where one is missing."""
 BOOTSTRAP_SEED = 12345
 
 
@@ -106,14 +104,19 @@ def analyse(scores: pd.DataFrame, protocol: Protocol) -> Results:
     )  # fmt: skip
 
 
-def cubes(scores: pd.DataFrame, protocol: Protocol) -> Cubes:
-    """Scores as they were scored, those of a reward of which less is better, too."""
-    return _cubes(scores, protocol)
-
-
 def differences(scores: pd.DataFrame, protocol: Protocol) -> list[Array | None]:
     """Differences ``[S, P]`` of every comparison on the primary reward; None of too little."""
     return _family(_cubes(scores, protocol), protocol, protocol.primary)[1]
+
+
+def signed_scores(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
+    """Scores ``[S, P, K]`` by reward and arm, higher being better, NaN where one is missing."""
+    cubes = _cubes(scores, protocol)
+    lower = {reward.name for reward in protocol.rewards if reward.direction == "lower"}
+    return {
+        reward: {arm: -cube if reward in lower else cube for arm, cube in of_arms.items()}
+        for reward, of_arms in cubes.items()
+    }
 
 
 def _family(

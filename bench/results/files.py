@@ -2,13 +2,14 @@
 
     scores.parquet   one row per image and reward
     steps.parquet    one row per run and step: :mod:`bench.results.steps`
+    scales.parquet   lambda(t) of every arm: :mod:`bench.results.steps`
     images.parquet   one row per image, and which lie in pictures/: :mod:`bench.results.pictures`
     protocol.json    what was declared: :class:`bench.results.protocol.Protocol`
     manifest.json    where it came from: :class:`bench.results.manifest.Manifest`
 
 Tables follow from scores and protocol alone; see :mod:`bench.report`. Protocol and manifest hold
 the sha256 of what else they say, and the protocol those of the tables of data: what was damaged is
-never rendered. Steps and images are not in every folder.
+never rendered. Steps, scales and images are not in every folder.
 """
 
 import hashlib
@@ -38,6 +39,7 @@ from trainers.sealed import open_record, seal_record
 
 SCORES = "scores.parquet"
 STEPS = "steps.parquet"
+SCALES = "scales.parquet"
 IMAGES = "images.parquet"
 PROTOCOL = "protocol.json"
 MANIFEST = "manifest.json"
@@ -47,7 +49,10 @@ READABLE = (3, SCHEMA)
 """The first of them is of before there were steps and images."""
 UNSEALED = 2
 """The schema of before there were sha256; see :func:`seal`."""
-SHA256 = {SCORES: "scores_sha256", STEPS: "steps_sha256", IMAGES: "images_sha256"}
+SHA256 = {
+    SCORES: "scores_sha256", STEPS: "steps_sha256", SCALES: "scales_sha256",
+    IMAGES: "images_sha256",
+}  # fmt: skip
 """Keys of the sha256 of the tables of data, in the protocol's file."""
 OLD_PROTOCOL = "plan.json"
 """What stood in the place of the protocol in schema 1."""
@@ -74,7 +79,8 @@ def write_results(
         protocol: The declared analysis.
         scores: Of the columns ``COLUMNS``.
         manifest: Where they came from.
-        more: Of ``STEPS`` and ``IMAGES``, what there is; one that is not given is deleted.
+        more: Of ``STEPS``, ``SCALES`` and ``IMAGES``, what there is; what is not given
+            is deleted.
     """
     if manifest is not None:
         _write(folder / MANIFEST, manifest)
@@ -149,7 +155,7 @@ def read_columns(
 
 
 def read_data(folder: Path, name: str) -> pa.Table | None:
-    """``STEPS`` or ``IMAGES`` of a result folder; None where it has none.
+    """``STEPS``, ``SCALES`` or ``IMAGES`` of a result folder; None where it has none.
 
     Raises:
         UserError: If it, or the protocol, is missing or damaged.

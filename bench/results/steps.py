@@ -1,8 +1,9 @@
-"""What every training step measured: ``steps.parquet``, from the logs of the runs.
+"""What every training step measured, ``steps.parquet``, and how it was scaled, ``scales.parquet``.
 
-One row for each arm, seed and step. The log names the model that is trained ``policy``; here its
-errors are ``error``, those of the reference ``reference_error``. What an objective or a safeguard
-shows of itself is in columns ``figures/<name>``.
+From the logs of the runs, one row for each arm, seed and step. The log names the model that is
+trained ``policy``; here its errors are ``error``, those of the reference ``reference_error``. What
+an objective or a safeguard shows of itself is in columns ``figures/<name>``. A scale has a row for
+each arm and each of some timesteps, from the cleanest to the noisiest.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from bench.results.files import STEPS, damaged, read_data
+from bench.results.files import SCALES, STEPS, damaged, read_data
 
 RUN = ("arm", "seed", "step")
 EVENT = "reference_event"
@@ -42,6 +43,10 @@ DECILES = {
 """Columns of ten numbers, counts and sums by tenth of the timesteps, the cleanest first."""
 FIGURES = "figures/"
 """What names of further columns begin with."""
+SCALES_SCHEMA = pa.schema(
+    {"arm": pa.string(), "timestep": pa.int64(), "snr": pa.float64(), "scale": pa.float64()}
+)
+"""``snr`` is the signal-to-noise ratio there, ``scale`` lambda, the factor on beta."""
 NUMBER, TEN = pa.float64(), pa.list_(pa.float64(), 10)
 
 
@@ -72,3 +77,18 @@ def read_steps(folder: Path) -> pd.DataFrame | None:
         raise damaged(folder / STEPS, "not the columns of steps")
     steps: pd.DataFrame = table.to_pandas()
     return steps
+
+
+def read_scales(folder: Path) -> pd.DataFrame | None:
+    """The reward scales of a result folder, in the columns of ``SCALES_SCHEMA``; None without any.
+
+    Raises:
+        UserError: As :func:`read_steps`.
+    """
+    table = read_data(folder, SCALES)
+    if table is None:
+        return None
+    if table.schema != SCALES_SCHEMA:
+        raise damaged(folder / SCALES, "not the columns of scales")
+    scales: pd.DataFrame = table.to_pandas()
+    return scales

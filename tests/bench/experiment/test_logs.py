@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from bench.experiment import logs
-from bench.experiment.logs import collect_steps
+from bench.experiment.logs import POINTS, collect_scales, collect_steps
 from bench.experiment.prepare import Experiment
 from bench.results.steps import DECILES, EVENT, SCALARS
 from bench.stages.store import Store
@@ -75,3 +75,18 @@ def test_of_too_many_steps_every_nth_is_kept_and_all_that_the_reference_did(
     }
     assert steps["DPO"] == {every, 2 * every, 12}
     assert steps["DPO+A"] == {every, *range(2, 13, 2)}
+
+
+def test_scales_are_those_that_training_uses(finished: Finished) -> None:
+    experiment, _, _ = finished()
+    rows = collect_scales(experiment).to_pylist()
+    arms = {arm.name for arm in experiment.matrix.arms}
+    assert len(rows) == POINTS * len(arms)
+    flat = [row["scale"] for row in rows if row["arm"] == "DPO+A"]
+    assert flat == [1.0] * POINTS
+    scaled = [row for row in rows if row["arm"] == "DPO+B"]
+    assert [row["timestep"] for row in scaled][:: POINTS - 1] == [0, 999]
+    inverse = [row["snr"] ** -0.5 for row in scaled]
+    low, high = inverse[0], inverse[-1]
+    expected = [1 + (value - low) / (high - low) for value in inverse]
+    assert [row["scale"] for row in scaled] == pytest.approx(expected, abs=1e-6)

@@ -28,9 +28,12 @@ def shipped(images: pa.Table) -> list[dict[str, Any]]:
 
 
 def test_every_scored_image_has_one_row_with_its_prompt(finished: Finished, tmp_path: Path) -> None:
-    experiment, store, scores = finished({"prompt_limit": 3})
+    experiment, store, scores = finished({"prompt_limit": 3, "rewards": ["oracle", "mini-clip"]})
     images = collect_images(experiment, store, scores, tmp_path / "r").to_pylist()
     assert len(images) * 2 == len(scores), "two rewards have scored each"
+    order = [(r["arm"], r["train_seed"], r["prompt_id"], r["k"]) for r in scores.to_pylist()]
+    told = [(row["arm"], row["seed"], row["prompt_id"], row["k"]) for row in images]
+    assert told == list(dict.fromkeys(order))
     prompts = dict(experiment.prompts.items)
     said = {
         (row["arm"], row["train_seed"], row["prompt_id"], row["k"]): row["image_sha256"]

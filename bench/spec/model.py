@@ -85,6 +85,10 @@ class Training(Checked):
     """Optimiser steps between two checkpoints: what an interruption may cost."""
     keep_checkpoint: bool = True
     """Whether a store keeps the last one, from which a run of more steps goes on."""
+    log_with: tuple[str, ...] = ()
+    """Trackers of accelerate that are told of every step, e.g. ``tensorboard``."""
+    log_to: str = "trackers"
+    """Folder for trackers that write files."""
 
 
 class Scoring(Checked):

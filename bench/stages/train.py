@@ -18,6 +18,7 @@ from trainers.machine.processes import joined, launched
 from trainers.machine.spawn import send, spawn
 from trainers.record import CHECKPOINT, is_finished
 from trainers.sealed import drop
+from trainers.tracking import check_trackers, tracked
 
 DPO_PASSES = 8
 """Passes through a network for a pair of Diffusion-DPO, whose cost a spec gives."""
@@ -35,6 +36,14 @@ class TrainStage(Stage):
     encode: EncodeStage
     training: Training
     """Execution only."""
+
+    def __post_init__(self) -> None:
+        """Refuse trackers that are not there now, rather than after the encoding.
+
+        Raises:
+            UserError: If so.
+        """
+        check_trackers(self.training.log_with)
 
     def key(self) -> dict[str, Any]:
         """The run's configuration, defaults included."""
@@ -91,7 +100,8 @@ def train(
         on_step: Called after every step; of several processes, with what the first one saw.
 
     Raises:
-        UserError: If a process died, a setting does not fit, or the folder holds another run.
+        UserError: If a process died, a setting does not fit, a tracker fails, or the folder holds
+            another run.
     """
     if is_finished(folder, config):
         if not training.keep_checkpoint:
@@ -107,7 +117,9 @@ def train(
         backbone = BACKBONES.get(config.backbone)(base, processes.device)
         data = open_pairs(pairs, backbone, config.data)
         trainer = Trainer(config, backbone, data, processes)
-        trainer.run(folder, on_step, training.checkpoint_every, training.keep_checkpoint)
+        trackers = training.log_with if processes.main else ()
+        with tracked(trackers, config, Path(training.log_to), on_step) as told:
+            trainer.run(folder, told, training.checkpoint_every, training.keep_checkpoint)
 
 
 def _train_in_group(*run: *tuple[TrainConfig, Path, StoredPairs, Training, Path]) -> None:

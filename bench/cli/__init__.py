@@ -67,6 +67,7 @@ for command in (
     results.table,
     results.power,
     boards.leaderboard,
+    boards.verify,
     about.list_plugins,
     about.doctor,
 ):

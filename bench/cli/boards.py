@@ -56,3 +56,25 @@ def leaderboard(
     else:
         print_board(found.report, f"In {folder}: {', '.join(FILES)}" if folder else "", notes)
     return 0
+
+
+def verify(
+    folder: Annotated[
+        Path, typer.Argument(file_okay=False, help="A result folder, or one that holds some.")
+    ],
+) -> int:
+    """Say what is wrong with a result folder: hashes, manifest, and tables that its scores give.
+
+    One line for each fault; who contributes a row runs this first.
+    """
+    from bench.report.verify import faults
+    from bench.results.board import find_results
+
+    places = find_results([folder])
+    found = [fault for place in places.values() for fault in faults(place)]
+    for fault in found:
+        typer.echo(f"bench: {fault}", err=True)
+    if not found:
+        whole = "is whole" if len(places) == 1 else f"holds {len(places)} results, all whole"
+        typer.echo(f"{folder} {whole}: hashes, manifest and tables are what they should be")
+    return 1 if found else 0

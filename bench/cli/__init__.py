@@ -68,6 +68,7 @@ for command in (
     results.power,
     boards.leaderboard,
     boards.verify,
+    boards.compare,
     about.list_plugins,
     about.doctor,
 ):

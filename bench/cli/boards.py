@@ -78,3 +78,24 @@ def verify(
         whole = "is whole" if len(places) == 1 else f"holds {len(places)} results, all whole"
         typer.echo(f"{folder} {whole}: hashes, manifest and tables are what they should be")
     return 1 if found else 0
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A result folder, or FOLDER:ARM.")],
+    second: Annotated[str, typer.Argument(help="Another one; its scores less the first's.")],
+    as_json: JsonOption = False,
+) -> int:
+    """Say what two results or two arms differ in, and whether their scores do beyond noise."""
+    from bench.report.compare import report
+    from bench.report.json import plain
+    from bench.report.terminal import print_board
+    from bench.results.compare import compare as compared
+    from bench.results.compare import open_side
+    from bench.terminal import print_json
+
+    found = compared(open_side(first), open_side(second))
+    if as_json:
+        print_json(plain(found))
+    else:
+        print_board(report(found), "", notes=True)
+    return 0

@@ -22,22 +22,24 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     Returns:
         Nothing if they are equal.
     """
-    found = list(islice(_differing(there, here, ""), SHOWN + 1))
-    told = [f"{key} is {_text(a)} there and {_text(b)} here" for key, a, b in found[:SHOWN]]
+    found = list(islice(differing(there, here), SHOWN + 1))
+    told = [f"{key} is {text(a)} there and {text(b)} here" for key, a, b in found[:SHOWN]]
     return "; ".join(told) + ("; ..." if len(found) > SHOWN else "")
 
 
-def _differing(
-    there: Mapping[str, Any], here: Mapping[str, Any], above: str
+def differing(
+    there: Mapping[str, Any], here: Mapping[str, Any], above: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
+    """Every dotted key that differs, and both values; see :func:`text`."""
     for key in dict.fromkeys((*there, *here)):
         one, other = there.get(key, _ABSENT), here.get(key, _ABSENT)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
-            yield from _differing(one, other, f"{above}{key}.")
+            yield from differing(one, other, f"{above}{key}.")
         elif one != other:
             yield above + key, one, other
 
 
-def _text(value: Any) -> str:
-    text = "not set" if value is _ABSENT else json.dumps(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+def text(value: Any) -> str:
+    """A value as JSON, cut, or ``not set``."""
+    told = "not set" if value is _ABSENT else json.dumps(value)
+    return told if len(told) <= LONGEST else told[: LONGEST - 3] + "..."

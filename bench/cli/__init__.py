@@ -70,6 +70,8 @@ for command in (
     results.images,
     results.power,
     boards.leaderboard,
+    boards.verify,
+    boards.compare,
     about.list_plugins,
     about.doctor,
 ):

@@ -56,3 +56,46 @@ def leaderboard(
     else:
         print_board(found.report, f"In {folder}: {', '.join(FILES)}" if folder else "", notes)
     return 0
+
+
+def verify(
+    folder: Annotated[
+        Path, typer.Argument(file_okay=False, help="A result folder, or one that holds some.")
+    ],
+) -> int:
+    """Say what is wrong with a result folder: hashes, manifest, and tables that its scores give.
+
+    One line for each fault; who contributes a row runs this first.
+    """
+    from bench.report.verify import faults
+    from bench.results.board import find_results
+
+    places = find_results([folder])
+    found = [fault for place in places.values() for fault in faults(place)]
+    for fault in found:
+        typer.echo(f"bench: {fault}", err=True)
+    if not found:
+        whole = "is whole" if len(places) == 1 else f"holds {len(places)} results, all whole"
+        typer.echo(f"{folder} {whole}: hashes, manifest and tables are what they should be")
+    return 1 if found else 0
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A result folder, or FOLDER:ARM.")],
+    second: Annotated[str, typer.Argument(help="Another one; its scores less the first's.")],
+    as_json: JsonOption = False,
+) -> int:
+    """Say what two results or two arms differ in, and whether their scores do beyond noise."""
+    from bench.report.compare import report
+    from bench.report.json import plain
+    from bench.report.terminal import print_board
+    from bench.results.compare import compare as compared
+    from bench.results.compare import open_side
+    from bench.terminal import print_json
+
+    found = compared(open_side(first), open_side(second))
+    if as_json:
+        print_json(plain(found))
+    else:
+        print_board(report(found), "", notes=True)
+    return 0

@@ -1,7 +1,7 @@
 """How numbers are written: the one place that rounds them for readers."""
 
 from bench.results.analysis import Results
-from bench.stats import Interval, ShareOfGain, WinRate
+from bench.stats import Interval, ShareOfGain, Unpaired, WinRate
 
 
 def number(value: float, like: float | None = None) -> str:
@@ -16,10 +16,10 @@ def signed(value: float, like: float) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
-def between(interval: Interval, like: float) -> str:
+def between(interval: Interval | Unpaired, like: float) -> str:
     """``+0.0123 [+0.0011, +0.0235]``, with a dagger if it rests on one training run."""
     low, high = signed(interval.low, like), signed(interval.high, like)
-    dagger = "†" if interval.conditional else ""
+    dagger = "†" if isinstance(interval, Interval) and interval.conditional else ""
     return f"{signed(interval.mean, like)} [{low}, {high}]{dagger}"
 
 

@@ -66,7 +66,7 @@ ANALYSED = {
 }  # fmt: skip
 """Columns that are analysed, and as what they are read: a text that is repeated is kept once."""
 _NULLABLE = ("train_seed", "score")
-_INTEGERS = {pa.int64(): pd.Int64Dtype()}
+INTEGERS = {pa.int64(): pd.Int64Dtype()}
 """Training seeds fill 64 bits, and the base model has none."""
 
 R = TypeVar("R", bound=Record)
@@ -154,7 +154,7 @@ def read_scores(folder: Path, schemas: tuple[int, ...] = READABLE) -> tuple[pd.D
     for name, column in zip(ANALYSED, columns, strict=True):
         if column.null_count and name not in _NULLABLE:
             raise damaged(folder / SCORES, f"a row has no {name}")
-    scores = pa.table(columns, [*ANALYSED]).to_pandas(types_mapper=_INTEGERS.get)
+    scores = pa.table(columns, [*ANALYSED]).to_pandas(types_mapper=INTEGERS.get)
     _verify(folder / SCORES, scores, protocol)
     return scores, protocol
 

@@ -339,9 +339,15 @@ def _read(source: str, folder: Path = Path(), children: tuple[Path, ...] = ()) -
         line = (*children, path.resolve())
         if not isinstance(parent, str) or len(line) > DEEPEST:
             raise UserError(_OTHER.format(shown(parent)))
-        return override(_read(parent, path.parent, line), raw)
+        return override(_inherited(_read(parent, path.parent, line), raw), raw)
     except UserError as error:
         raise _of_file(str(path), error) from error
+
+
+def _inherited(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
+    """What a spec takes from the one it extends: arms of its own have no controls of others."""
+    others = {"controls", "comparisons"} if {"objectives", "components"} & child.keys() else set()
+    return {key: value for key, value in parent.items() if key not in others}
 
 
 def parse_spec(raw: Mapping[str, Any], where: str) -> Spec:

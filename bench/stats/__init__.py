@@ -46,6 +46,7 @@ from bench.stats.resample import (
     wilcoxon_prompts,
 )
 from bench.stats.strengths import Strength, bradley_terry, strengths
+from bench.stats.two import Unpaired, unpaired
 from bench.stats.wins import WinRate, wilson, win_matrix, win_rate
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "ShareOfGain",
     "Strength",
     "TrainingNoise",
+    "Unpaired",
     "VarianceComponents",
     "Verdict",
     "VerdictWord",
@@ -94,6 +96,7 @@ __all__ = [
     "strengths",
     "training_noise",
     "two_sided_p",
+    "unpaired",
     "variance_components",
     "wilcoxon_prompts",
     "wilson",

@@ -35,8 +35,9 @@ class Component(Checked):
 class Control(Checked):
     """A further arm, compared with an arm it is derived from."""
 
-    of: str
-    """The arm it starts from and is compared with."""
+    of: str | None = None
+    """The arm it starts from and is compared with. Without one it is a rival: it starts from the
+    first objective, and is compared with the base model and with all components of it, too."""
     set: Overrides = Field(min_length=1)
 
 
@@ -261,6 +262,10 @@ class Spec(Checked):
             raise ValueError(f"an objective and a control are both called {shown(min(clash))}")
         return self
 
+    def origin(self, control: Control) -> str:
+        """The arm that a control starts from."""
+        return next(iter(self.objectives)) if control.of is None else control.of
+
     @contextmanager
     def named(self) -> Iterator[None]:
         """Let what is wrong with the experiment be told with the file that it was read from."""
@@ -339,15 +344,9 @@ def _read(source: str, folder: Path = Path(), children: tuple[Path, ...] = ()) -
         line = (*children, path.resolve())
         if not isinstance(parent, str) or len(line) > DEEPEST:
             raise UserError(_OTHER.format(shown(parent)))
-        return override(_inherited(_read(parent, path.parent, line), raw), raw)
+        return override(_read(parent, path.parent, line), raw)
     except UserError as error:
         raise _of_file(str(path), error) from error
-
-
-def _inherited(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
-    """What a spec takes from the one it extends: arms of its own have no controls of others."""
-    others = {"controls", "comparisons"} if {"objectives", "components"} & child.keys() else set()
-    return {key: value for key, value in parent.items() if key not in others}
 
 
 def parse_spec(raw: Mapping[str, Any], where: str) -> Spec:

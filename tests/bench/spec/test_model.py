@@ -211,18 +211,6 @@ def test_a_spec_extends_another(tmp_path: Path) -> None:
     assert spec.components == mini.components
 
 
-def test_arms_of_its_own_have_no_controls_of_others(tmp_path: Path) -> None:
-    child = tmp_path / "child.yaml"
-    assert load_spec("mini").controls
-    for own in ("objectives: {mine: {}}", "components: {}"):
-        child.write_text(f"extends: mini\n{own}\n")
-        spec = load_spec(str(child))
-        assert (spec.controls, spec.comparisons) == ({}, ())
-    own = "objectives: {DPO: {}}\ncontrols: {C: {of: DPO, set: {steps: 1}}}"
-    child.write_text(f"extends: mini\n{own}\n")
-    assert set(load_spec(str(child)).controls) == {"C"}
-
-
 def test_what_it_extends_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path is relative to the file that names it, whatever the working directory."""
     (tmp_path / "specs").mkdir()

@@ -17,6 +17,7 @@ from bench.stages.reference import ReferenceStage, read_errors
 from bench.stages.store import Store
 from bench.stages.train import TrainStage
 from trainers.errors import UserError
+from trainers.files import canonical_json
 
 Make = Callable[..., Experiment]
 FOUR: dict[str, Any] = {
@@ -34,16 +35,20 @@ class Interrupted(Exception):
     """Stands for anything that ends a process."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make(tiny_experiment: Callable[[], dict[str, Any]]) -> Make:
     """DPO, alone or with A, and three controls; 4 steps of 4 pairs; dotted keys changed."""
+    made: dict[str, Experiment] = {}
 
     def experiment(*changes: dict[str, Any]) -> Experiment:
         raw = override(tiny_experiment(), {"train.data": {}, "training": {}, "seeds": [0]})
         raw = override(raw, {"train.data.subset": 24, "components": {}} | FOUR)
         for change in changes:
             raw = override(raw, change)
-        return prepare(parse_spec(raw, "tiny"))
+        key = canonical_json(raw)
+        if key not in made:
+            made[key] = prepare(parse_spec(raw, "tiny"))
+        return made[key]
 
     return experiment
 
@@ -91,6 +96,11 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return seen
 
 
+TWO = {
+    "training.processes": 2,
+    "train.steps": 2,
+    "controls": {"weak": {"of": "DPO", "set": {"objective.beta": 50}}},
+}
 A = {
     "components.A": {
         "label": "update",
@@ -101,7 +111,7 @@ A = {
 
 @pytest.mark.parametrize(
     "changes",
-    [A, {"train.accumulation": 2}, {"training.processes": 2, "train.steps": 2}],
+    [A, {"train.accumulation": 2}, TWO],
     ids=["A", "parts", "processes"],
 )
 def test_a_matrix_leaves_the_same_bytes_with_it_and_without(

@@ -18,11 +18,18 @@ from torch import Tensor
 from bench.spec.model import Cost, Training
 from bench.stages.base import Report, Stage
 from bench.stages.encode import EncodeStage, StoredPairs, open_pairs
-from bench.stages.store import Store
+from bench.stages.store import Store, locked
 from bench.terminal import silence_libraries
 from trainers.backbones import BACKBONES
 from trainers.config import TrainConfig
-from trainers.files import canonical_json, clear, sha256_text, tell, write_atomically
+from trainers.files import (
+    canonical_json,
+    clear,
+    clear_parts,
+    sha256_text,
+    tell,
+    write_atomically,
+)
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import joined, launched
 from trainers.machine.spawn import send, spawn
@@ -79,11 +86,13 @@ class ReferenceStage(Stage):
         assert encoded is not None, "pairs are encoded before they are looked at"
         kind = sha256_text(canonical_json(self.shared))
         pool = store.pool(self.kind) / encoded.digest[:16] / kind[:16]
-        pieces = _take(pool)
-        if (first := _length(pieces)) < self.positions:
-            run = (self.config, self.base, self.encode.stored(store), self.training)
-            extend(*run, pool, first, self.positions, report)
+        with locked(pool):  # Against an experiment that needs more of them, or fewer.
+            clear_parts(pool)
             pieces = _take(pool)
+            if (first := _length(pieces)) < self.positions:
+                run = (self.config, self.base, self.encode.stored(store), self.training)
+                extend(*run, pool, first, self.positions, report)
+                pieces = _take(pool)
         errors = torch.cat(pieces, dim=1)[:, : self.positions]
         write_atomically(folder / ERRORS, partial(_save, errors))
 

@@ -21,6 +21,21 @@ def test_counts_of_the_default() -> None:
     assert plan["scores"] == plan["images"] * len(spec.rewards)
 
 
+def test_arms_that_share_errors_of_the_reference() -> None:
+    """DPO and its controls of beta and rate; A's first 16 steps beside. B's law is another."""
+    spec = load_spec("mini-evidence")
+    plan = budget(spec)
+    arms = ["DPO", "DPO+A", "DPO beta/5", "DPO lr x5"]
+    assert plan["reference_errors"] == [{"arms": arms, "positions": 6 * 100 * 32}]
+    held = {arm: parts["pretrained"] > 0 for arm, parts in plan["training_gib"].items()}
+    spared = {"DPO", "DPO beta/5", "DPO lr x5"}
+    assert held == {arm: arm not in spared for arm in held}
+    off = budget(spec.model_copy(update={"training": Training(share_reference=False)}))
+    assert off["reference_errors"] == []
+    assert all(parts["pretrained"] > 0 for parts in off["training_gib"].values())
+    assert budget(load_spec("mini"))["reference_errors"] == []
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A base model that is not there is planned for by its name, or refused if unknown."""
     path = tmp_path / "s.yaml"

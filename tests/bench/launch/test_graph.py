@@ -132,6 +132,30 @@ def test_what_is_hopeless_is_so_through_any_number_of_stages_and_told_once() -> 
     assert graph.settled
 
 
+class Eased(Named):
+    """Needs nothing, and is spared work by a stage that it follows."""
+
+    @property
+    def needs(self) -> tuple[Stage, ...]:
+        return ()
+
+    @property
+    def follows(self) -> tuple[Stage, ...]:
+        return self.after
+
+
+def test_a_stage_comes_after_one_that_spares_it_work() -> None:
+    eased = Eased("eased", (ONE,))
+    graph = Graph([eased, ONE])
+    assert begin_all(graph) == ["one"]
+    graph.finish(ONE)
+    assert begin_all(graph) == ["eased"]
+    failing = Graph([eased, ONE])
+    assert failing.begin() is ONE
+    assert failing.fail(ONE, "no luck") == [(eased, ONE)]
+    assert begin_all(Graph([eased])) == ["eased"]
+
+
 def test_nothing_to_do_is_settled() -> None:
     graph = Graph([])
     assert graph.settled

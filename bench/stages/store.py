@@ -65,9 +65,15 @@ class Status:
 class Store:
     """A folder of artefacts."""
 
-    def __init__(self, root: Path) -> None:
-        """``root`` is made when something is first stored."""
+    def __init__(self, root: Path, suspicious: bool = False) -> None:
+        """A store.
+
+        Args:
+            root: Made when something is first stored.
+            suspicious: Hash every file once, whatever another machine has noted of it.
+        """
         self.root = root
+        self._suspicious = suspicious
         self._verified: dict[str, Status] = {}
 
     def folder(self, kind: str, identity: str) -> Path:
@@ -94,7 +100,7 @@ class Store:
         status = _read(folder)
         if status.id != identity:
             raise _damaged(folder, f"{folder / STATUS} belongs to {status.id[:16]}")
-        _check(folder, status, _Memory(folder))
+        _check(folder, status, None if self._suspicious else _Memory(folder))
         self._verified[identity] = status
         return status
 
@@ -160,9 +166,9 @@ class Store:
         """Hold an artefact against other processes; waits for whoever holds it now."""
         return locked(self.folder(kind, identity))
 
-    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["Store"], tuple[Path, bool]]:
         """Another process looks for itself."""
-        return Store, (self.root,)
+        return Store, (self.root, self._suspicious)
 
 
 @contextlib.contextmanager

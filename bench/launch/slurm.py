@@ -19,10 +19,10 @@ from bench.spec.launch import Slurm
 from bench.stages.base import Stage
 from bench.stages.described import describe
 from bench.stages.store import Store
-from trainers import files
 from trainers.files import as_json, tell, write_text
 from trainers.input.paths import is_regular
 from trainers.input.text import read_json
+from trainers.locks import locked
 
 FOLDER = "jobs"
 """Of the store: scripts, logs, and which job each stage is."""
@@ -66,7 +66,7 @@ class SlurmJobs:
             UserError: If SLURM refuses a job; the message has its reason.
         """
         describe(stages, self._store)
-        with files.locked(self._folder / ".lock"):  # Whoever else runs them adopts these.
+        with locked(self._folder / ".lock"):  # Whoever else runs them adopts these.
             live = self._jobs.live()
             for stage in stages:
                 job = self._recorded(stage.id)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers import files
+from trainers import locks
 from trainers.data.cache import is_whole
 from trainers.errors import UserError
 from trainers.files import (
@@ -75,6 +75,7 @@ class Store:
         self.root = root
         self._suspicious = suspicious
         self._verified: dict[str, Status] = {}
+        self._held: dict[str, locks.Lease] = {}
 
     def folder(self, kind: str, identity: str) -> Path:
         """Where an artefact lies, or would lie."""
@@ -150,21 +151,34 @@ class Store:
         if resume and is_regular(mark) and mark.read_bytes() == text.encode():
             return
         for path in sorted(folder.iterdir(), key=lambda path: path.name != STATUS):
-            if path.name != LOCK:
+            if not path.name.startswith(LOCK):
                 clear(path)
         write_text(mark, text)
 
     def record(self, kind: str, identity: str, inputs: dict[str, str], seconds: float) -> Status:
-        """Hash what lies in an artefact's folder and declare it done."""
+        """Hash what lies in an artefact's folder and declare it done.
+
+        Raises:
+            UserError: If the lock that was held was lost to another process meanwhile.
+        """
         folder = self.folder(kind, identity)
         status = Status(identity, inputs, _outputs(folder), round(seconds, 3))
+        if identity in self._held:
+            self._held[identity].check()
         said = seal_record(vars(status))
         write_text(folder / STATUS, json.dumps(said, indent=1, sort_keys=True) + "\n")
         return status
 
-    def lock(self, kind: str, identity: str) -> contextlib.AbstractContextManager[Path]:
+    @contextlib.contextmanager
+    def lock(self, kind: str, identity: str) -> Iterator[Path]:
         """Hold an artefact against other processes; waits for whoever holds it now."""
-        return locked(self.folder(kind, identity))
+        folder = self.folder(kind, identity)
+        with locks.locked(folder / LOCK) as lease:
+            self._held[identity] = lease
+            try:
+                yield folder
+            finally:
+                del self._held[identity]
 
     def __reduce__(self) -> tuple[type["Store"], tuple[Path, bool]]:
         """Another process looks for itself."""
@@ -174,7 +188,7 @@ class Store:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[Path]:
     """Hold the folder of an artefact, which is made if need be."""
-    with files.locked(folder / LOCK):
+    with locks.locked(folder / LOCK):
         yield folder
 
 

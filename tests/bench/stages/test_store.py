@@ -65,6 +65,10 @@ class Copy(Stage):
         return {}
 
     @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
     def units(self) -> int:
         return 2
 

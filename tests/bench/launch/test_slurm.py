@@ -147,7 +147,7 @@ def disturbed(
 
     cluster.stop("slurmctld", signal.SIGKILL)
     cluster.start_controller()
-    assert until(lambda: "slurmctld" in cluster.says("scontrol", "ping"))
+    assert until(lambda: "is UP" in cluster.says("scontrol", "ping"), 60)
     seen["controller"] = until(found.training)
 
     node = found.node() or "one"
@@ -201,7 +201,9 @@ def test_what_a_spec_asks_for_is_what_a_job_is_given(
     settings = Slurm.model_validate(
         {"all": {"time": "01:00:00"}, "encode": {"cpus": 2, "memory": "100M"}}
     )
-    stages = prepare(parse_spec(small(tiny_experiment()), "test")).stages()[:2]
+    found = prepare(parse_spec(small(tiny_experiment()), "test")).stages()
+    train = next(stage for stage in found if isinstance(stage, TrainStage))
+    stages = [train.encode, train]
     executor = SlurmJobs(Store(tmp_path), settings)
     try:
         executor.expect(stages)

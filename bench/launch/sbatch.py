@@ -72,8 +72,8 @@ def submit(
     job: Job,
     after: Sequence[str],
     warning: int,
-) -> list[str]:
-    """Put stages into the queue, and give the id of each one's job.
+) -> tuple[str, list[str]]:
+    """Put stages into the queue, and give their name there, and the id of each one's job.
 
     Args:
         folder: For scripts and logs.
@@ -87,13 +87,13 @@ def submit(
         UserError: If SLURM refuses; the message has its reason.
     """
     text = script(root, identities)
-    name = sha256_text(text)[:16]
+    name = f"bench-{sha256_text(text)[:16]}"
     path = folder / f"{name}.sh"
     write_text(path, text)
     array = len(identities) > 1
     log = folder / ("%A_%a.log" if array else "%j.log")
     options = {
-        "job-name": f"bench-{name}", "output": _pattern(log, folder), "chdir": str(root),
+        "job-name": name, "output": _pattern(log, folder), "chdir": str(root),
         "export": ",".join(key for key in EXPORTED if key in os.environ), "open-mode": "append",
         "signal": f"B:USR1@{warning}", "ntasks": "1", "nodes": "1", "kill-on-invalid-dep": "yes",
         **_asked(job),
@@ -107,7 +107,7 @@ def submit(
     if done.returncode:
         raise UserError(f"SLURM refused a job: {_last(done.stderr)}: correct launch.slurm")
     number = done.stdout.strip().partition(";")[0]
-    return [f"{number}_{k}" for k in range(len(identities))] if array else [number]
+    return name, [f"{number}_{k}" for k in range(len(identities))] if array else [number]
 
 
 def _asked(job: Job) -> dict[str, str]:
@@ -146,8 +146,8 @@ class Jobs:
         if done.returncode:
             raise UserError(f"SLURM does not answer: {_last(done.stderr)}: try again when it does")
 
-    def live(self) -> set[str]:
-        """Jobs of which something may come.
+    def live(self) -> dict[str, str]:
+        """Names of jobs of which something may come, by their ids, which SLURM may give twice.
 
         Raises:
             UserError: If SLURM does not answer.
@@ -157,8 +157,8 @@ class Jobs:
             raise UserError("SLURM does not answer: run the same command again when it does")
         return found
 
-    def look(self) -> set[str] | None:
-        """Jobs of which something may come; None while no controller answers, which is told."""
+    def look(self) -> dict[str, str] | None:
+        """As ``live``; None while no controller answers, which is told."""
         done = self._ask()
         if done.returncode:
             if not self._silent:
@@ -166,9 +166,9 @@ class Jobs:
             self._silent = True
             return None
         self._silent = False
-        lines = (line.split() for line in done.stdout.splitlines())
-        self._states |= {job: state for job, state in lines}
-        return {line.split()[0] for line in done.stdout.splitlines() if line.split()[1] in LIVE}
+        lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+        self._states |= {job: state for job, state, _ in lines}
+        return {job: name for job, state, name in lines if state in LIVE}
 
     def failed(self, job: str) -> bool:
         """Whether a job is known to have come to nothing."""
@@ -181,7 +181,7 @@ class Jobs:
     def _ask(self) -> "subprocess.CompletedProcess[str]":
         states = "--states=all"
         # An array is one line for each of its jobs.
-        return _call(["squeue", "--noheader", "--me", "--array", states, "--format=%i %T"])
+        return _call(["squeue", "--noheader", "--me", "--array", states, "--format=%i %T %j"])
 
 
 def _call(command: list[str]) -> "subprocess.CompletedProcess[str]":

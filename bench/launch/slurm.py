@@ -69,8 +69,8 @@ class SlurmJobs:
         with locked(self._folder / ".lock"):  # Whoever else runs them adopts these.
             live = self._jobs.live()
             for stage in stages:
-                job = self._recorded(stage.id)
-                if job is not None and job in live:
+                job, name = self._recorded(stage.id)
+                if name is not None and live.get(job) == name:
                     self._job[stage.id] = job
             adopted = len(self._job)
             new = [stage for stage in stages if stage.id not in self._job]
@@ -84,20 +84,23 @@ class SlurmJobs:
         warning = self._settings.warning
         identities = [stage.id for stage in group]
         job = self._settings.of(group[0].work)
-        numbers = submit(self._folder, self._store.root.resolve(), identities, job, after, warning)
+        root = self._store.root.resolve()
+        name, numbers = submit(self._folder, root, identities, job, after, warning)
         for identity, number in zip(identities, numbers, strict=True):
             self._job[identity] = number
-            write_text(self._record(identity), as_json({"job": number, "stage": identity}))
+            said = {"job": number, "name": name, "stage": identity}
+            write_text(self._record(identity), as_json(said))
 
     def _record(self, identity: str) -> Path:
         return self._folder / f"{identity[:16]}.json"
 
-    def _recorded(self, identity: str) -> str | None:
+    def _recorded(self, identity: str) -> tuple[str, str | None]:
+        """Id and name of the job that a stage was; no name if there was none."""
         path = self._record(identity)
         said = read_json(path) if is_regular(path) else None
         if isinstance(said, dict) and said.get("stage") == identity:
-            return str(said.get("job"))
-        return None
+            return str(said.get("job")), str(said.get("name"))
+        return "", None
 
     def submit(self, stage: Stage) -> Future[None]:
         """See the protocol; the job is in the queue already."""
@@ -114,7 +117,7 @@ class SlurmJobs:
                 self._settle(live)
         yield from ()
 
-    def _settle(self, live: set[str]) -> None:
+    def _settle(self, live: dict[str, str]) -> None:
         for identity, (stage, future) in list(self._waiting.items()):
             job = self._job[identity]
             if job in live:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr, model_validator
 
 from bench.assets import specs_folder
+from bench.spec.launch import Launch
 from trainers.errors import UserError
 from trainers.input.checked import Checked, check, key_text, refuse_odd, shown
 from trainers.input.paths import there
@@ -220,6 +221,8 @@ class Spec(Checked):
     settings; see ``trainers.data.sources``. What is made of them is ``train.data``."""
     encoding: Encoding = Encoding()
     training: Training = Training()
+    launch: Launch = Field(Launch(), exclude=True)
+    """What a cluster gives each kind of stage. Execution only, and in no manifest."""
     labelled_by: tuple[str, ...] = ()
     """Rewards that the preferences of the pairs were made from: tables mark them."""
     train: dict[str, Any]

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bench.spec.launch import Work
 from bench.spec.model import Cost, Training
 from bench.stages.base import Report, Stage
-from bench.stages.encode import EncodeStage, StoredPairs, open_pairs
+from bench.stages.encode import EncodeStage, StoredPairs, open_pairs, verify_model
 from bench.stages.store import Store, locked
 from bench.terminal import silence_libraries
 from trainers.backbones import BACKBONES
@@ -46,6 +47,7 @@ class ReferenceStage(Stage):
     """Errors of the pretrained network at the first positions of a seed's stream."""
 
     kind: ClassVar[str] = "reference"
+    work: ClassVar[Work] = "train"
     order: ClassVar[int] = 1
     config: TrainConfig
     """Any of the runs that share them."""
@@ -71,6 +73,11 @@ class ReferenceStage(Stage):
         """Positions."""
         return self.positions
 
+    @property
+    def device(self) -> str:
+        """See the base class."""
+        return self.training.device
+
     def expected_seconds(self, cost: Cost) -> float:
         """One forward pass of each image."""
         return self.units * cost.network_pass * self.config.objective.images
@@ -79,6 +86,11 @@ class ReferenceStage(Stage):
     def needs(self) -> tuple[Stage, ...]:
         """See the base class."""
         return (self.encode,)
+
+    def verify_inputs(self) -> None:
+        """See the base class."""
+        verify_model(self.config.backbone, self.base, self.config.base_sha256)
+        self.encode.verify_inputs()
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""

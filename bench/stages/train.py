@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.spec.launch import Work
 from bench.spec.model import Cost, Training
 from bench.stages.base import Report, Stage
-from bench.stages.encode import EncodeStage, StoredPairs, open_pairs
+from bench.stages.encode import EncodeStage, StoredPairs, open_pairs, verify_model
 from bench.stages.prefix import keep_end, take_up
 from bench.stages.reference import ReferenceStage, read_errors
 from bench.stages.store import Store
@@ -15,8 +16,10 @@ from trainers.backbones import BACKBONES
 from trainers.config import TrainConfig
 from trainers.core import OnStep, Trainer
 from trainers.machine.batches import split_batch
+from trainers.machine.leaving import leave_if_asked
 from trainers.machine.processes import joined, launched
 from trainers.machine.spawn import send, spawn
+from trainers.metrics import StepMetrics
 from trainers.record import CHECKPOINT, is_finished
 from trainers.reference_errors import known_positions
 from trainers.sealed import drop
@@ -28,6 +31,7 @@ class TrainStage(Stage):
     """One training run."""
 
     kind: ClassVar[str] = "train"
+    work: ClassVar[Work] = "train"
     order: ClassVar[int] = 2
     resumes: ClassVar[bool] = True
     config: TrainConfig
@@ -55,6 +59,11 @@ class TrainStage(Stage):
         """Optimiser steps."""
         return self.config.steps
 
+    @property
+    def device(self) -> str:
+        """See the base class."""
+        return self.training.device
+
     def expected_seconds(self, cost: Cost) -> float:
         """Pairs of every step, by the passes that each takes."""
         config = self.config
@@ -74,6 +83,11 @@ class TrainStage(Stage):
     def follows(self) -> tuple[Stage, ...]:
         """See the base class."""
         return self.needs if self.errors is None else (*self.needs, self.errors)
+
+    def verify_inputs(self) -> None:
+        """See the base class; lost encodings are made again, from the same pairs."""
+        verify_model(self.config.backbone, self.base, self.config.base_sha256)
+        self.encode.verify_inputs()
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
@@ -130,10 +144,15 @@ def train(
         if not training.keep_checkpoint:
             drop(folder / CHECKPOINT)
         return
+
+    def heard(step: tuple[int, StepMetrics]) -> None:
+        on_step(*step)
+        leave_if_asked()
+
     if training.processes > 1 and launched() == 1:
         spawn(
             training.processes, _train_in_group, known, config, base, pairs, training, folder,
-            on_message=lambda step: on_step(*step),
+            on_message=heard,
         )  # fmt: skip
         return
     with joined(training.device, config.precision) as processes:

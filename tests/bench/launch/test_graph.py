@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from bench.launch.graph import Graph
+from bench.spec.launch import Work
 from bench.spec.model import Cost
 from bench.stages.base import Report, Stage
 from bench.stages.store import Store
@@ -19,6 +20,7 @@ class Named(Stage):
     """A stage that is never run."""
 
     kind: ClassVar[str] = "named"
+    work: ClassVar[Work] = "score"
     order: ClassVar[int] = 0
     after: tuple["Named", ...] = ()
 
@@ -28,6 +30,10 @@ class Named(Stage):
     @cached_property
     def id(self) -> str:
         return self.label
+
+    @property
+    def device(self) -> str:
+        return "cpu"
 
     @property
     def units(self) -> int:

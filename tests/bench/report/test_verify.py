@@ -23,7 +23,7 @@ from bench.results.files import (
 from bench.results.manifest import Manifest
 from trainers.files import canonical_json, sha256_text
 
-COMMITTED = Path(__file__).parents[3] / "results" / "mini"
+COMMITTED = Path(__file__).parents[3] / "results" / "first-world"
 
 
 @pytest.fixture

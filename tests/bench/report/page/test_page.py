@@ -22,7 +22,7 @@ from bench.report.summary import summary
 from bench.results.files import read_results
 from bench.results.protocol import Protocol
 
-MINI = Path(__file__).parents[4] / "results/mini"
+MINI = Path(__file__).parents[4] / "results/first-world"
 VOID = {"meta", "input", "br", "link", "img"}
 
 

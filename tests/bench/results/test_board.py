@@ -269,8 +269,9 @@ def test_costs_are_the_recorded_ones() -> None:
 
 
 def test_a_folder_of_its_own_and_one_that_it_lies_in_give_one_board(tmp_path: Path) -> None:
-    shutil.copytree(COMMITTED / "first-world", tmp_path / "first-world")
-    assert leaderboard(find_results([tmp_path])) == leaderboard(find_results([tmp_path / "first-world"]))
+    own = tmp_path / "first-world"
+    shutil.copytree(COMMITTED / "first-world", own)
+    assert leaderboard(find_results([tmp_path])) == leaderboard(find_results([own]))
     assert only(tmp_path).base == "mini-sd"
 
 

@@ -96,11 +96,11 @@ def alike(
 def spared(group: Sequence[TrainConfig]) -> list[TrainConfig]:
     """Those of a group that need no network once its errors are known, the longest run first.
 
-    At two of them it is worth while to compute the errors beforehand, at all positions of the
-    first: less is computed, and by none but that one is a pretrained network run.
+    Where there are two of them, it saves work to compute the errors beforehand, at all positions of
+    the first.
     """
-    frozen = [config for config in group if not config.reference.own_network]
-    return sorted(frozen, key=known_positions, reverse=True)
+    whole = [config for config in group if spares_network(config, known_positions(config))]
+    return sorted(whole, key=known_positions, reverse=True)
 
 
 def reference_errors(

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from bench.spec.model import Training
 from bench.stages.base import Stage
 from bench.stages.reference import ReferenceStage
 from bench.stages.store import Store
 from bench.stages.train import TrainStage
+from trainers.machine.sharding import sharding_of
 from trainers.reference_errors import alike, known_positions, spared
 
 
@@ -19,27 +21,33 @@ def share(stages: Sequence[Stage], store: Store) -> list[Stage]:
         store: Where errors may be from an earlier attempt: a run that is left takes them, too.
     """
     runs = {s.id: s for s in stages if isinstance(s, TrainStage) and s.training.share_reference}
-    if not runs:
+    if not runs or _sharded(training := next(iter(runs.values())).training):
         return list(stages)
-    training, numbers = next(iter(runs.values())).training, Counter[int]()
+    numbers = Counter[int]()
     by_run = {stage.config.run_id(): stage for stage in runs.values()}
     sources: list[ReferenceStage] = []
     for group in alike([s.config for s in runs.values()], training.processes, training.device):
-        if not (frozen := spared(group)):
+        if not (whole := spared(group)):
             continue
-        longest, seed = by_run[frozen[0].run_id()], frozen[0].seed
+        longest, seed = by_run[whole[0].run_id()], whole[0].seed
         numbers[seed] += 1
         errors = ReferenceStage(
             _label(seed, numbers[seed]), longest.config, longest.base, longest.encode, training,
             known_positions(longest.config),
         )  # fmt: skip
         missing = errors.done(store) is None
-        if missing and len(frozen) < 2:
+        if missing and len(whole) < 2:
             continue
         sources += [errors] if missing else []
         members = (by_run[config.run_id()] for config in group)
         runs |= {stage.id: replace(stage, errors=errors) for stage in members}
     return [*sources, *(runs.get(stage.id, stage) for stage in stages)]
+
+
+def _sharded(training: Training) -> bool:
+    """Whether weights are spread over processes, which then compute their own errors."""
+    kind = training.device.partition(":")[0]
+    return training.processes > 1 and sharding_of(kind) is not None
 
 
 def _label(seed: int, number: int) -> str:

@@ -162,6 +162,17 @@ def test_one_run_alone_computes_its_own(make: Make, tmp_path: Path) -> None:
         assert all(stage.errors is None for stage in stages if isinstance(stage, TrainStage))
 
 
+def test_runs_that_are_sharded_compute_their_own(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, store = make({"training.processes": 2}), Store(tmp_path)
+    assert len(sources(missing(two, store))) == 1
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    assert sources(missing(two, store)) == []
+    assert len(sources(missing(make(), store))) == 1
+
+
 def test_each_seed_and_each_law_has_its_own(make: Make, tmp_path: Path) -> None:
     b = {"timesteps.law": {"name": "discounted"}}
     changes = {

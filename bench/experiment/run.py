@@ -17,7 +17,7 @@ from bench.experiment.prepare import Experiment
 from bench.launch.graph import Outcome
 from bench.launch.local import run_stages
 from bench.launch.progress import display
-from bench.results.files import IMAGES, SCALES, STEPS, read_data, write_results
+from bench.results.files import IMAGES, SCALES, SCORES, STEPS, read_data, write_results
 from bench.spec.model import Spec
 from bench.stages.base import Stage
 from bench.stages.score import ScoreStage, unscored
@@ -119,9 +119,9 @@ def _write(experiment: Experiment, out: Path, store: Store, anew: bool) -> Path:
 
 
 def _steps_before(folder: Path) -> pa.Table | None:
-    """Steps of results that are there already, if they are whole."""
+    """Steps of results that are there already, if they are whole, and so of this very experiment."""
     try:
-        return read_data(folder, STEPS)
+        return read_data(folder, STEPS) if (folder / SCORES).exists() else None
     except UserError:
         return None
 

@@ -119,7 +119,7 @@ def _write(experiment: Experiment, out: Path, store: Store, anew: bool) -> Path:
 
 
 def _steps_before(folder: Path) -> pa.Table | None:
-    """Steps of results that are there already, if they are whole, and so of this very experiment."""
+    """Steps beside scores that are there already, and so of this experiment; None if damaged."""
     try:
         return read_data(folder, STEPS) if (folder / SCORES).exists() else None
     except UserError:

@@ -21,7 +21,7 @@ from bench.launch.graph import Outcome
 from bench.launch.local import Local
 from bench.launch.progress import display
 from bench.launch.run import run_stages
-from bench.results.files import IMAGES, SCALES, STEPS, read_data, write_results
+from bench.results.files import IMAGES, SCALES, SCORES, STEPS, read_data, write_results
 from bench.spec.model import Spec
 from bench.stages.base import Stage
 from bench.stages.score import ScoreStage, unscored
@@ -141,9 +141,9 @@ def _write(experiment: Experiment, out: Path, store: Store, anew: bool) -> Path:
 
 
 def _steps_before(folder: Path) -> pa.Table | None:
-    """Steps of results that are there already, if they are whole."""
+    """Steps beside scores that are there already, and so of this experiment; None if damaged."""
     try:
-        return read_data(folder, STEPS)
+        return read_data(folder, STEPS) if (folder / SCORES).exists() else None
     except UserError:
         return None
 

@@ -38,15 +38,8 @@ RUNS = 5 * SEEDS
 """The arm ``same`` is no run of its own."""
 SETS = 1 + RUNS + 2 * CONTROL_PAIRS
 STAGES = 1 + RUNS + 2 * SETS
-RESULTS = (
-    "scores.parquet",
-    "steps.parquet",
-    "images.parquet",
-    "protocol.json",
-    "table.md",
-    "table.csv",
-    "table.json",
-)
+RESULTS = ("scores.parquet", "steps.parquet", "scales.parquet", "images.parquet", "protocol.json",
+           "table.md", "table.csv", "table.json")  # fmt: skip
 
 CHANGES: dict[str, Any] = {
     "controls": {

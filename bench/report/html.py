@@ -35,6 +35,6 @@ def _row(tag: str, cells: tuple[Cell, ...]) -> str:
 
 def _cell(tag: str, cell: Cell) -> str:
     marks = f' class="{" ".join(cell.marks)}"' if cell.marks else ""
-    # What a script sorts by.
-    value = f' data-value="{cell.value}"' if isinstance(cell.value, float | int) else ""
+    # What a script sorts by, to as many digits as every machine agrees on.
+    value = f' data-value="{cell.value:.9g}"' if isinstance(cell.value, float | int) else ""
     return f"<{tag}{marks}{value}>{escape(cell.text)}</{tag}>"

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from bench.cli import run
 from bench.cli.catalogue import catalogue, markdown
 from bench.spec.matrix import build_matrix
 from bench.spec.model import (
@@ -76,6 +77,12 @@ def test_the_table_of_objectives_is_that_of_the_command() -> None:
     assert f"\n\n{markdown(catalogue('objectives')['objectives'])}\n\n" in page
     for name in (*SAFEGUARDS.names(), *NOISINGS.names()):
         assert f"`{name}`" in page or f"name: {name}" in page, name
+
+
+def test_the_page_of_the_evidence_is_what_its_scores_give() -> None:
+    root = Path(__file__).parents[2]
+    page = root / "docs/report.html"
+    assert run(["report", str(root / "results/mini"), "--out", str(page), "--check"]) == 0
 
 
 def examples() -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ def browsed(source: Source, pictures: Pictures, room: int) -> dict[str, Any]:
                 "name": c.name,
                 "on": [places[name] for name in c.on],
                 "off": [places[name] for name in c.off],
-                "spreads": [*spreads(gains(source, c)).values()],
+                "spreads": [float(f"{s:.9g}") for s in spreads(gains(source, c)).values()],
             }
             for c in protocol.comparisons
         ],

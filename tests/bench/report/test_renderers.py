@@ -184,7 +184,7 @@ def test_values_are_kept_beside_their_texts(results: Results) -> None:
     contrast = results.comparisons[0].contrasts["truth"]
     assert contrast is not None
     assert cell.value == contrast.interval.mean
-    assert f'data-value="{contrast.interval.mean}"' in html.render(report(results))
+    assert f'data-value="{contrast.interval.mean:.9g}"' in html.render(report(results))
 
 
 def test_hostile_names_are_shown_in_markdown_as_they_are(hostile: Report) -> None:

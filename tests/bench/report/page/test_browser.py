@@ -13,6 +13,8 @@ from bench.report.page.render import page
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+PATIENCE = 600_000
+"""Milliseconds until a browser is taken to hang; a busy machine may be very slow."""
 WIDTHS = (1280, 390)
 SCHEMES = ("light", "dark")
 
@@ -22,7 +24,7 @@ def chromium() -> Iterator[Any]:
     # In a container there is no sandbox to be had for root.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -32,6 +34,7 @@ class Visit:
 
     def __init__(self, chromium: Any, path: Path, **settings: Any) -> None:
         self.context = chromium.new_context(**settings)
+        self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
         self.told: list[str] = []
         self.requests: list[str] = []

@@ -154,9 +154,14 @@ class TrainConfig(Resolved):
     def passes(self, split: BatchSplit) -> int:
         """Passes through a network that a row takes: one forward, two more backward; 8 of DPO."""
         objective = self.objective
-        forwards = objective.images * (1 + objective.referenced + self.noising.forwards)
-        forwards += 2 * objective.mismatched
-        return forwards * (1 + self.looks_ahead(split)) + 2 * objective.images
+        forwards = objective.images * (1 + self.noising.forwards) + 2 * objective.mismatched
+        backward = 2 * objective.images
+        return forwards * (1 + self.looks_ahead(split)) + self.reference_passes(split) + backward
+
+    def reference_passes(self, split: BatchSplit) -> int:
+        """Those of them that are for the errors of the reference; 2 of DPO."""
+        objective = self.objective
+        return objective.images * objective.referenced * (1 + self.looks_ahead(split))
 
     def run_id(self) -> str:
         """sha256 of the canonical JSON of every field that is part of the run's identity."""

@@ -37,6 +37,7 @@ from trainers.metrics import (
 from trainers.objectives import Batch, Values
 from trainers.objectives.means import as_state, group_means, group_size, stepped
 from trainers.record import CHECKPOINT, METRICS, write_record
+from trainers.reference_errors import known_positions, spares_network
 from trainers.references import Event
 from trainers.sealed import drop, take
 from trainers.streams import Draws, Stream
@@ -55,8 +56,18 @@ class Trainer:
         backbone: Backbone,
         data: PairData,
         processes: Processes = ALONE,
+        known: Tensor | None = None,
     ) -> None:
         """Set a run up at step 0.
+
+        Args:
+            config: The run.
+            backbone: Its model.
+            data: Its pairs.
+            processes: Those that train it.
+            known: Errors of the pretrained network at the first ``k`` positions of the stream,
+                ``float32[images, k]``: no network is run, or held, for them. A run whose weights
+                are sharded computes its own.
 
         Raises:
             UserError: If the batch cannot be split over the processes in equal parts, or a setting
@@ -71,8 +82,12 @@ class Trainer:
         check_columns(config.objective, data)
         if processes.sharding:
             config.check_shardable()
-        referenced = config.objective.referenced
-        self.policy, self.init = config.weights.start(self._load, config.seed, referenced)
+        known = None if processes.sharding else known
+        if known is not None:
+            known = known[:, : known_positions(config)]
+        spared = known is not None and spares_network(config, known.shape[1])
+        held = config.objective.referenced and not spared
+        self.policy, self.init = config.weights.start(self._load, config.seed, held)
         self.reference = None if self.init is None else config.reference.start(self.init)
         self.average = None if config.ema is None else config.ema.start(self.policy)
         self._configure_networks()
@@ -80,7 +95,7 @@ class Trainer:
         self.scaler = grad_scaler(config.precision, self.device)
         self.stream = Stream(config.seed, len(data), data.latent_shape)
         self.scale = config.timesteps.scale.factors(backbone.snr).to(self.device)
-        self.examples = Examples(config, backbone, data, self.stream, self.scale)
+        self.examples = Examples(config, backbone, data, self.stream, self.scale, known)
         self.groups = [group_size(plugin, config.batch_size) for plugin in config.averaging]
         self.looks_ahead = config.looks_ahead(self.split)
         self.state = as_state(config.objective.initial_state(), self.device)
@@ -240,7 +255,10 @@ class Trainer:
                 "autoencoder or a text encoder of the base model: delete them, and take another "
                 "base model or data.precision float32"
             )
-        if self.init is not None and not self.examples.errors(self.init, inputs).isfinite().all():
+        errors = self.examples.known_errors(draws)
+        if errors is None and self.init is not None:
+            errors = self.examples.errors(self.init, inputs)
+        if errors is not None and not errors.isfinite().all():
             return "nor is what the pretrained network predicts: take another base model or float32"
         return "lower the learning rate"
 

@@ -31,14 +31,25 @@ class Examples:
 
     def __init__(
         self, config: TrainConfig, backbone: Backbone, data: PairData, stream: Stream,
-        scale: Tensor,
+        scale: Tensor, known: Tensor | None = None,
     ) -> None:  # fmt: skip
-        """``scale``: ``lambda`` at every timestep, ``float32[T]``, on the device to run on."""
+        """Set up for a run.
+
+        Args:
+            config: The run.
+            backbone: Its model.
+            data: Its pairs.
+            stream: What is drawn at each position.
+            scale: ``lambda`` at every timestep, ``float32[T]``, on the device to run on.
+            known: Errors of the reference of each image at the first ``k`` positions,
+                ``float32[images, k]``, as :mod:`trainers.reference_errors` makes them.
+        """
         self.config = config
         self.backbone = backbone
         self.data = data
         self.stream = stream
         self.scale = scale
+        self.known = known
         self.device = str(scale.device)
         self.snr = backbone.snr.float().to(scale.device)
 
@@ -128,12 +139,19 @@ class Examples:
         """Mean over C, H, W of the squared error of each image, ``float32[m]``."""
         return _mean_square(self.predict(network, inputs) - inputs.target.float())
 
+    def known_errors(self, draws: Draws) -> Tensor | None:
+        """Errors of the reference, ``float32[m]``; None where they are to be computed."""
+        if self.known is None or int(draws.positions.max()) >= self.known.shape[1]:
+            return None
+        return to_device(self.known[:, draws.positions].flatten(), self.device)
+
     def batch(self, inputs: Inputs, draws: Draws, policy: nn.Module, reference: nn.Module | None
               ) -> Batch:  # fmt: skip
-        """What an objective is shown of rows; ``reference`` is None if it needs none."""
+        """What an objective is shown of rows; ``reference`` is None if there is none to run."""
         target, rows = inputs.target.float(), len(draws.rows)
-        known: list[Tensor] = []  # Of the reference: its errors, and what it predicts.
-        if reference is not None:
+        errors = self.known_errors(draws)
+        known = [] if errors is None else [errors]  # Of the reference: and what it predicts.
+        if errors is None and reference is not None:
             # The reference first: its forward's memory is free again before the policy's is kept.
             with torch.no_grad():
                 guess = self.predict(reference, inputs)

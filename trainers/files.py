@@ -158,9 +158,14 @@ def writable_folder(folder: Path) -> Path:
     return folder
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes atomically."""
+    write_atomically(path, lambda part: part.write_bytes(data))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text atomically, as UTF-8 with Unix line ends."""
-    write_atomically(path, lambda part: part.write_bytes(text.encode()))
+    write_bytes(path, text.encode())
 
 
 @contextmanager

@@ -45,14 +45,13 @@ def ablate(
     as_json: JsonOption = False,
 ) -> int:
     """Train every arm, make paired images, score them, and test the paired differences."""
-    from bench.estimate.disk import check_space
-    from bench.experiment import run as job
-    from bench.experiment.prepare import prepare
-    from bench.experiment.show import print_plan
-    from bench.report.folder import FORMATS, render
+    from bench.api import prepare, run
+    from bench.cli.matrix import collected, show
+    from bench.experiment.run import default_workers
+    from bench.experiment.show import held
+    from bench.report.folder import FORMATS
     from bench.report.terminal import print_results
     from bench.spec.model import load_spec
-    from bench.stages.store import Store
     from trainers.machine.processes import launched
 
     if launched() > 1:
@@ -68,28 +67,20 @@ def ablate(
         given = {"seeds"} if seeds else set()
         replaced = ", ".join(f"{k}: {v}" for k, v in chosen.quick.items() if k not in given)
         console.print(f"--quick takes {replaced}", soft_wrap=True)
-    experiment = prepare(chosen)
-    count = workers or job.default_workers(experiment.spec)
+    experiment, count = prepare(chosen), workers or default_workers(chosen)
     if plan:
-        print_plan(experiment, out, count, as_json)
+        show(experiment, out, count, as_json)
         return 0
-    if collect:
-        folder, missing = job.collect_done(experiment, out)
-        gaps = [f"{len(missing)} stages are missing: run it without --collect"] if missing else []
-    else:
-        fits = partial(check_space, experiment.spec)
-        folder, outcome = job.ablate(experiment, out, count, console, fits)
-        gaps = [f"failed: {error}" for error in outcome.failed.values()]
-    gaps += job.unscored_images(experiment, Store(out / "store"))
-    results = render(folder)
+    done = collected(experiment, out) if collect else run(experiment, out, count)
     if as_json:
-        typer.echo(FORMATS["json"](results), nl=False)
+        typer.echo(FORMATS["json"](done.results), nl=False)
     else:
-        print_results(results, folder, notes)
-    console.print(f"written to {folder}", soft_wrap=True)
-    for gap in gaps:
+        print_results(done.results, done.folder, notes)
+    console.print(f"written to {done.folder}", soft_wrap=True)
+    console.print(held(done.folder, experiment), soft_wrap=True)
+    for gap in done.gaps:
         console.print(gap, style="red", soft_wrap=True)
-    return 2 if gaps else 0
+    return 2 if done.gaps else 0
 
 
 def plan(

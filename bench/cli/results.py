@@ -44,6 +44,64 @@ def table(
     return 0
 
 
+def figures(
+    folders: Annotated[
+        list[Path], typer.Argument(file_okay=False, help="Folders of 'bench ablate'.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Where to; default: 'figures' in each folder."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only compare, byte for byte.")] = False,
+) -> int:
+    """Draw what results hold, as SVG and PNG; several folders with --out also as one map."""
+    from bench.report.figures.folder import FIGURES_FOLDER, render, stale, write
+    from bench.report.figures.source import read_source
+
+    sources = [read_source(folder) for folder in folders]
+    places = [folder / FIGURES_FOLDER for folder in folders]
+    if out is not None:
+        places = [out / source.name for source in sources] if len(folders) > 1 else [out]
+        if len({*places}) < len(places):
+            raise UserError("two folders have one name: draw them with an --out each")
+    work = [([source], place) for source, place in zip(sources, places, strict=True)]
+    if out is not None and len(folders) > 1:
+        work.append((sources, out))
+    for group, place in work:
+        gallery = render(group)
+        if not check:
+            write(place, gallery)
+        elif wrong := stale(place, gallery):
+            raise UserError(
+                f"{place}: {', '.join(wrong)} is not what the results give: run 'bench figures "
+                f"{' '.join(map(str, folders))}'"
+            )
+        names = ", ".join(figure.name for figure in gallery.figures) or "no figure"
+        typer.echo(f"{place}: {names}{' as the results give them' if check else ''}")
+        for name, why in gallery.skipped.items():
+            typer.echo(f"not drawn: {name}: {why}")
+    return 0
+
+
+def images(
+    folder: Annotated[
+        Path, typer.Argument(file_okay=False, help="Folder that 'bench ablate' has written.")
+    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the images.")],
+    store: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Where they are kept; default: beside the folder."),
+    ] = None,
+) -> int:
+    """Copy the images of a result under names that say prompt, arm, seed and number."""
+    from bench.experiment.copies import copy_images
+    from bench.stages.store import Store
+
+    count = copy_images(folder, Store(store or folder.resolve().parent / "store"), out)
+    typer.echo(f"{out}: {count} images")
+    return 0
+
+
 def power(
     what: Annotated[str, typer.Argument(help="A result folder, or a spec that was run.")],
     out: Annotated[
@@ -96,3 +154,37 @@ def power(
 
 def _number(needed: int | None) -> str:
     return "no number" if needed is None else str(needed)
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(file_okay=False, help="Folders that 'bench ablate' has written.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="The page; report.html in the folder if it is one."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only compare, byte for byte.")] = False,
+) -> int:
+    """Write results as one page of HTML that needs no network: verdicts, tables, pictures, pairs.
+
+    Of several folders it is one page that compares them.
+    """
+    from bench.report.page.render import page
+    from trainers.files import write_text
+    from trainers.input.paths import is_regular
+
+    if out is None and len(folders) > 1:
+        raise UserError("several folders: say where their page is to lie (--out FILE)")
+    place = out or folders[0] / "report.html"
+    text = page(folders)
+    if check:
+        if not is_regular(place) or place.read_bytes() != text.encode():
+            raise UserError(
+                f"{place} is not the page that the results give: run 'bench report' without --check"
+            )
+        typer.echo(f"{place}: the page is what the results give")
+        return 0
+    write_text(place, text)
+    typer.echo(f"{place}: {len(text.encode()) / 1e6:.1f} MB")
+    return 0

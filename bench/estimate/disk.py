@@ -11,6 +11,7 @@ from bench.spec.model import Spec
 from bench.stages.base import Stage
 from bench.stages.encode import EncodeStage
 from bench.stages.generate import GenerateStage
+from bench.stages.reference import ReferenceStage
 from bench.stages.store import CACHE, Store
 from bench.stages.train import TrainStage
 from trainers.backbones import BACKBONES
@@ -56,7 +57,8 @@ def _size(folder: Path) -> int:
 
 def least_bytes(spec: Spec, stages: Sequence[Stage], model: Skeleton) -> dict[str, float]:
     """Bytes that stages write at the least, by what they are of."""
-    parts = dict.fromkeys(("encodings", "networks", "checkpoints", "images"), 0.0)
+    kinds = ("encodings", "reference errors", "networks", "checkpoints", "images")
+    parts = dict.fromkeys(kinds, 0.0)
     shapes = {name: tuple(p.shape) for name, p in model.network.named_parameters()}
     checkpoints = [0.0]
     for stage in stages:
@@ -65,6 +67,9 @@ def least_bytes(spec: Spec, stages: Sequence[Stage], model: Skeleton) -> dict[st
             side = data.resolution // model.factor if data.resolution else model.side
             space = encoding_space(model, side, stage.pairs, data.precision)
             parts["encodings"] = max(parts["encodings"], space * GIB)  # They share them.
+        elif isinstance(stage, ReferenceStage):
+            size = 4 * stage.config.objective.images * stage.positions
+            parts["reference errors"] += 2 * size  # And in the pool.
         elif isinstance(stage, TrainStage):
             network, checkpoint = _run_bytes(stage.config, shapes)
             parts["networks"] += network

@@ -75,9 +75,11 @@ def measure(spec: Spec) -> list[Rate]:
         return [encoding, *training, generation, *_scoring(spec, prompts, images)]
 
 
-def _rate(part: Part, device: str, seconds: float, **of: Any) -> Rate:
+def _rate(part: Part, device: str, seconds: float, passes: int | None = None, **of: Any) -> Rate:
     source = f"measured on {device}, one thread"
-    return Rate(part=part, of=of, device="this machine", seconds=seconds, source=source)
+    return Rate(
+        part=part, of=of, device="this machine", seconds=seconds, passes=passes, source=source
+    )
 
 
 def _encoding(spec: Spec, folder: Path) -> tuple[Rate, Moments, Condition]:
@@ -105,7 +107,14 @@ def _training(spec: Spec, folder: Path, image: Moments, told: Condition) -> list
         run: pair_seconds(config, backbone, image, told, processes, device)
         for run, config in {config.run_id(): config for config in arms.values()}.items()
     }
-    return [_rate("training", device, seconds[c.run_id()], arm=arm) for arm, c in arms.items()]
+    return [
+        _rate("training", device, seconds[c.run_id()], _passes(c, processes), arm=arm)
+        for arm, c in arms.items()
+    ]
+
+
+def _passes(config: TrainConfig, processes: int) -> int:
+    return config.passes(split_batch(config.batch_size, config.accumulation, processes))
 
 
 def pair_seconds(

@@ -16,14 +16,16 @@ from trainers.optimizers import Optimizer
 GIB = 2**30
 
 
-def training_memory(config: TrainConfig, network: Network, processes: int = 1) -> dict[str, float]:
+def training_memory(
+    config: TrainConfig, network: Network, processes: int = 1, spared: bool = False
+) -> dict[str, float]:
     """GiB of each part of a training process's memory.
 
     Policy and gradients are in float32. Autocast holds a copy of the weights in half precision.
     Activations are those that autograd keeps, counted in float32 and halved in half precision, or,
     if that is more, a block's of the images that the reference's gate measures. An objective that
-    looks at no reference holds the pretrained network only where adapters lie on it. The encoders
-    are not in memory.
+    looks at no reference, or a run that is ``spared`` it by errors that were computed before, holds
+    the pretrained network only where adapters lie on it. The encoders are not in memory.
 
     Raises:
         UserError: If the processes cannot share the batch in equal parts.
@@ -35,7 +37,7 @@ def training_memory(config: TrainConfig, network: Network, processes: int = 1) -
     half, frozen = config.precision != "float32", BYTES[weights.frozen_dtype]
     runs_in, copied_in = (frozen, 4) if weights.adapter else (4, frozen)
     kept = saved.checkpointed() if config.gradient_checkpointing else saved.plain()
-    held = config.objective.referenced or weights.adapter
+    held = (config.objective.referenced and not spared) or weights.adapter
     images = config.objective.images * own.rows // own.parts
     measured = rule.measured_images(config.batch_size) * saved.largest_block
     parts = {

@@ -1,6 +1,6 @@
 """What a spec would take, as plain data: counts, memory and time, without weights or a GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,17 @@ from bench.estimate.memory import (
 )
 from bench.estimate.rates import Rate, Time, Work, recorded, times, unknown
 from bench.images.samplers import fitting
-from bench.spec.matrix import build_matrix
+from bench.spec.matrix import build_matrix, tuned_arms, tuned_name
 from bench.spec.model import Spec
 from bench.spec.prompts import count_prompts
+from bench.spec.tuning import trials_spec
 from trainers.backbones import BACKBONES
 from trainers.backbones.base import Skeleton
 from trainers.config import TrainConfig
 from trainers.conventions import beta_there, sources_of, unscaled_lr
 from trainers.errors import UserError
 from trainers.machine.batches import split_batch
+from trainers.reference_errors import alike, known_positions, spared
 
 
 def arm_configs(spec: Spec) -> dict[str, TrainConfig]:
@@ -35,8 +37,11 @@ def arm_configs(spec: Spec) -> dict[str, TrainConfig]:
     """
     matrix = build_matrix(spec, "0" * 64, "0" * 64)
     twins = matrix.twins()
-    return {arm.name: next(iter(arm.configs.values()))
-            for arm in matrix.arms if arm.name not in twins}  # fmt: skip
+    found = {arm.name: next(iter(arm.configs.values()))
+             for arm in matrix.arms if arm.name not in twins}  # fmt: skip
+    # What is chosen for them is not known yet, and changes little of what a plan says.
+    tuned = {tuned_name(arm): found[arm] for arm in tuned_arms(spec) if arm in found}
+    return found | tuned
 
 
 def budget(
@@ -72,11 +77,19 @@ def budget(
     images = sets * prompts * made.images_per_prompt
     seen = sum(seeds * c.steps * c.batch_size for c in configs.values())
     pairs = _pairs(configs)
-    works = _works(spec, configs, model, side, pairs if spec.encoding.cache else seen, images)
+    groups, names = _sharing(spec, configs), {c.run_id(): name for name, c in configs.items()}
+    without = {names[c.run_id()] for group in groups for c in spared(group)}
+    # What is computed once is counted as the work of the longest run that makes use of it.
+    lighter = {names[c.run_id()] for group in groups for c in spared(group)[1:]}
+    works = _works(
+        spec, configs, lighter, model, side, pairs if spec.encoding.cache else seen, images
+    )
     rates = recorded() if rates is None else rates
     devices, missing = devices or processes, unknown(works, rates)
     found = times(works, rates)
-    memory = {name: training_memory(c, network, processes) for name, c in configs.items()}
+    memory = {
+        name: training_memory(c, network, processes, name in without) for name, c in configs.items()
+    }
     scoring = scoring_memory(spec.rewards, spec.scoring)
     return {
         "name": spec.name,
@@ -98,6 +111,9 @@ def budget(
         "runs": seeds * len(configs),
         "optimiser_steps": sum(seeds * c.steps for c in configs.values()),
         "pairs_seen": seen,
+        "reference_errors": [{"arms": [names[c.run_id()] for c in group],
+                              "positions": seeds * known_positions(spared(group)[0])}
+                             for group in groups],
         "prompts": prompts,
         "images": images,
         "scores": images * len(spec.rewards),
@@ -106,7 +122,16 @@ def budget(
         "time": [asdict(time) | {"wall_hours": time.hours / devices} for time in found],
         "not_known": missing,
         "beta": _betas(configs, (model.channels, side, side)),
+        "trials": _trials(spec, devices, rates),
     }  # fmt: skip
+
+
+def _trials(spec: Spec, devices: int, rates: Sequence[Rate]) -> dict[str, Any] | None:
+    """What the trials before an experiment take, if it has any."""
+    if spec.tuning is None:
+        return None
+    told = budget(trials_spec(spec), devices, rates)
+    return {key: told[key] for key in ("runs", "optimiser_steps", "images", "total_hours")}
 
 
 def _folder(base: str) -> Path | None:
@@ -124,19 +149,33 @@ def _pairs(configs: dict[str, TrainConfig]) -> int:
     )
 
 
+def _sharing(spec: Spec, configs: dict[str, TrainConfig]) -> list[tuple[TrainConfig, ...]]:
+    """Groups of runs that take errors of the pretrained network from one stage, for each seed.
+
+    As in an experiment of which nothing is there yet.
+    """
+    training = spec.training
+    groups = alike(configs.values(), training.processes, training.device)
+    return [g for g in groups if training.share_reference and len(spared(g)) > 1]
+
+
 def _works(
-    spec: Spec, configs: dict[str, TrainConfig], model: Skeleton, side: int, pairs: int, images: int
-) -> list[Work]:
-    """All that takes time, with the settings that a rate may ask for."""
+    spec: Spec, configs: dict[str, TrainConfig], lighter: Collection[str], model: Skeleton,
+    side: int, pairs: int, images: int,
+) -> list[Work]:  # fmt: skip
+    """All that takes time, with the settings that a rate may ask for.
+
+    ``lighter`` are arms that run no reference.
+    """
 
     def work(
         part: Any, label: str, units: int, device: str, passes: int | None = None, **of: Any
     ) -> Work:
         return Work(part, label, units, {"runs_on": device.partition(":")[0]} | of, passes)
 
-    def passes(config: TrainConfig) -> int:
-        processes = spec.training.processes
-        return config.passes(split_batch(config.batch_size, config.accumulation, processes))
+    def passes(arm: str, config: TrainConfig) -> int:
+        split = split_batch(config.batch_size, config.accumulation, spec.training.processes)
+        return config.passes(split) - (arm in lighter) * config.reference_passes(split)
 
     of: dict[str, Any] = {"model": model.name, "pixels": side * model.factor}
     return [
@@ -144,7 +183,7 @@ def _works(
         *(
             work(
                 "training", f"training {arm}", len(spec.seeds) * c.steps * c.batch_size,
-                spec.training.device, passes(c), arm=arm, weights=c.weights.name,
+                spec.training.device, passes(arm, c), arm=arm, weights=c.weights.name,
                 gradient_checkpointing=c.gradient_checkpointing, **of,
             )
             for arm, c in configs.items()

@@ -23,6 +23,14 @@ def print_budget(spec: Spec, plan: dict[str, Any], as_json: bool) -> None:
     console.print(f"{plan['runs']} runs, {plan['optimiser_steps']:,} steps, "
                   f"{plan['pairs_seen']:,} pairs seen, {plan['prompts']:,} prompts, "
                   f"{plan['images']:,} images, {plan['scores']:,} scores")  # fmt: skip
+    if (before := plan["trials"]) is not None:
+        console.print(
+            f"before that, trials: {before['runs']} runs, {before['optimiser_steps']:,} steps, "
+            f"{before['images']:,} images"
+        )
+    for group in plan["reference_errors"]:
+        console.print(f"errors of the pretrained network at {group['positions']:,} positions are "
+                      f"computed once for {', '.join(group['arms'])}")  # fmt: skip
     for line in _times(plan):
         console.print(line)
     console.print(
@@ -53,6 +61,8 @@ def _times(plan: dict[str, Any]) -> Iterator[str]:
         )
     if total is not None:
         yield f"in all: {_hours(total, devices)}"
+    if (before := plan["trials"]) is not None and before["total_hours"] is not None:
+        yield f"trials: {_hours(before['total_hours'], devices)} more"
     if plan["not_known"]:
         yield (
             f"time not known of {', '.join(plan['not_known'])}: no recorded measurement fits, and "

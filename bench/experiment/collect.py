@@ -85,6 +85,8 @@ def make_protocol(experiment: Experiment) -> Protocol:
             labelled_by=spec.labelled_by,
             shared_prompts=experiment.shared_prompts,
         ),
+        tuning=experiment.tuning,
+        pictures=protocol.Pictures(**spec.pictures.model_dump()),
     )
 
 

@@ -14,11 +14,11 @@ from trainers.errors import UserError
 STORE = "store"
 """Folder beside the results, of all that was made for them."""
 EXECUTION: dict[str, Any] = {
-    **dict.fromkeys(("encoding", "training", "cost", "quick"), True),
+    **dict.fromkeys(("encoding", "training", "pictures", "cost", "quick"), True),
     "scoring": {"device", "batch_size"},
     "generate": set(Generate.EXECUTION),
 }
-"""Keys of a spec that change no result."""
+"""Keys of a spec that change no score."""
 
 
 def check_folder(folder: Path, experiment: Experiment) -> None:
@@ -64,9 +64,8 @@ def _shown(folder: Path, experiment: Experiment) -> bool:
         return False
     runs = {config.run_id() for arm in experiment.matrix.arms for config in arm.configs.values()}
     known = {*runs, experiment.sets[0].images.base_sha256}
-    return there.model_copy(update={"bench": here.bench}) == here and known.issuperset(
-        scores["run_id"].to_pylist()
-    )
+    same = {"bench": here.bench, "pictures": here.pictures}
+    return there.model_copy(update=same) == here and known.issuperset(scores["run_id"].to_pylist())
 
 
 def up_to_date(folder: Path, experiment: Experiment, store: Store) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.experiment.resolve import Runs
+from bench.results.protocol import Tuning
 from bench.rewards.engine import by_model, make_reward
 from bench.rewards.kit.shared import Shared
 from bench.spec.matrix import BASE, CONTROL, Matrix
@@ -45,6 +46,8 @@ class Experiment:
     sets: tuple[ImageSet, ...]
     cards: dict[str, dict[str, Any]]
     """The card of each reward, its signature included."""
+    tuning: Tuning | None = None
+    """The trials that settings of its tuned arms were chosen by."""
 
     def stages(self) -> list[Stage]:
         """Every distinct stage, each after those it needs. Equal configurations are one run."""
@@ -65,19 +68,23 @@ class Experiment:
         yield from sorted(scores, key=lambda stage: stage.turn)
 
 
-def prepare(spec: Spec) -> Experiment:
+def prepare(spec: Spec, tuning: Tuning | None = None) -> Experiment:
     """Check all that a spec names and define its stages. Nothing expensive is started.
+
+    Args:
+        spec: The experiment.
+        tuning: The trials that settings were chosen by; without them no arm is tuned.
 
     Raises:
         UserError: If a model, pair set, prompt set, reward or setting is missing or wrong; the
             message names the file of the spec.
     """
     with spec.named():
-        return _prepare(spec)
+        return _prepare(spec, tuning)
 
 
-def _prepare(spec: Spec) -> Experiment:
-    runs = Runs(spec)
+def _prepare(spec: Spec, tuning: Tuning | None) -> Experiment:
+    runs = Runs(spec, {} if tuning is None else tuning.chosen())
     prompts = load_prompts(spec.prompts, spec.prompt_limit, spec.prompt_files)
     shared_prompts = _shared_prompts(spec, prompts, runs)
     shared = Shared()
@@ -110,8 +117,9 @@ def _prepare(spec: Spec) -> Experiment:
             sets.append(image_set(name, pair, None, (1 + 2 * pair + side) * step))
     first = runs.selected(next(iter(runs.matrix.arms[0].configs.values())).data)
     return Experiment(
-        spec, runs.matrix, prompts, len(first.rows), first.ties, shared_prompts, tuple(sets), cards
-    )
+        spec, runs.matrix, prompts, len(first.rows), first.ties, shared_prompts, tuple(sets), cards,
+        tuning,
+    )  # fmt: skip
 
 
 def _shared_prompts(spec: Spec, prompts: PromptSet, runs: Runs) -> int:

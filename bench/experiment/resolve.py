@@ -1,8 +1,10 @@
 """The training runs of a spec: base model, pairs and arms. Needs no prompts and no rewards."""
 
+from collections.abc import Mapping
+
 from bench.assets import model_folder, pairs_source
 from bench.spec.matrix import Arm, build_matrix
-from bench.spec.model import Spec
+from bench.spec.model import Overrides, Spec
 from bench.stages.encode import EncodeStage
 from bench.stages.train import TrainStage
 from trainers.backbones import BACKBONES
@@ -18,8 +20,12 @@ from trainers.machine.batches import split_batch
 class Runs:
     """What a spec trains, made concrete: inputs are found and hashed, and arms resolved."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, tuned: Mapping[str, Overrides] | None = None) -> None:
         """Find and hash the inputs.
+
+        Args:
+            spec: The experiment.
+            tuned: Settings that were chosen for arms, by name.
 
         Raises:
             UserError: If a model, pair set or setting is missing or wrong.
@@ -34,7 +40,7 @@ class Runs:
             )
         self._rows = self.source.open()
         self.base_sha256, self.data_sha256 = backbone.sha256(), self._rows.sha256()
-        self.matrix = build_matrix(spec, self.base_sha256, self.data_sha256)
+        self.matrix = build_matrix(spec, self.base_sha256, self.data_sha256, tuned)
         self._encode: dict[str, EncodeStage] = {}
         self._selected: dict[str, Selected] = {}
 

@@ -4,21 +4,26 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 from rich.console import Console
 
 from bench.experiment.collect import collect, make_manifest, make_protocol
 from bench.experiment.devices import check_devices, devices
 from bench.experiment.folder import STORE, check_folder, up_to_date
+from bench.experiment.logs import collect_scales, collect_steps
 from bench.experiment.models import check_model
+from bench.experiment.pictures import clear_pictures, collect_images
 from bench.experiment.prepare import Experiment
+from bench.experiment.sharing import share
 from bench.launch.graph import Outcome
 from bench.launch.local import run_stages
 from bench.launch.progress import display
-from bench.results.files import write_results
+from bench.results.files import IMAGES, SCALES, STEPS, read_data, write_results
 from bench.spec.model import Spec
 from bench.stages.base import Stage
 from bench.stages.score import ScoreStage, unscored
 from bench.stages.store import Store
+from trainers.errors import UserError
 from trainers.files import writable_folder
 
 Check = Callable[[Sequence[Stage], Store], None]
@@ -29,7 +34,8 @@ def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
     """Stages that have to run, each after those it needs.
 
     What a finished stage was made from is not made again: encodings and networks may be cleared
-    away once the images they led to are there.
+    away once the images they led to are there. Where runs have errors of the pretrained network in
+    common, a stage that computes them comes before them, which is none of the experiment's own.
     """
     wanted: dict[str, Stage] = {}
 
@@ -43,7 +49,7 @@ def missing_stages(experiment: Experiment, store: Store) -> list[Stage]:
     for stage in experiment.stages():
         if isinstance(stage, ScoreStage):
             want(stage)
-    return sorted(wanted.values(), key=lambda stage: stage.order)
+    return sorted(share([*wanted.values()], store), key=lambda stage: stage.order)
 
 
 def ablate(
@@ -104,8 +110,22 @@ def _write(experiment: Experiment, out: Path, store: Store, anew: bool) -> Path:
     scores = collect(experiment, store)
     stale = anew or not up_to_date(folder, experiment, store)
     manifest = make_manifest(experiment, store) if stale else None
-    write_results(folder, make_protocol(experiment), scores, manifest)
+    steps = collect_steps(experiment, store, _steps_before(folder))
+    images = collect_images(experiment, store, scores, folder)
+    more = {IMAGES: images, SCALES: collect_scales(experiment)}
+    if steps is not None:
+        more[STEPS] = steps
+    write_results(folder, make_protocol(experiment), scores, manifest, more)
+    clear_pictures(folder, images)
     return folder
+
+
+def _steps_before(folder: Path) -> pa.Table | None:
+    """Steps of results that are there already, if they are whole."""
+    try:
+        return read_data(folder, STEPS)
+    except UserError:
+        return None
 
 
 def unscored_images(experiment: Experiment, store: Store) -> list[str]:

@@ -31,7 +31,7 @@ class Graph:
         self._dependants: dict[str, list[int]] = {identity: [] for identity in place}
         self._unmet = [0] * len(stages)
         for number, stage in enumerate(stages):
-            for identity in {need.id for need in stage.needs} & place.keys():
+            for identity in {earlier.id for earlier in stage.follows} & place.keys():
                 self._dependants[identity].append(number)
                 self._unmet[number] += 1
         self._ready = [number for number, unmet in enumerate(self._unmet) if not unmet]

@@ -1,5 +1,6 @@
 """What is rendered from a result folder, by format, and the files that lie in it."""
 
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from bench.results.files import (
     schema,
     seal,
 )
+from bench.results.pictures import read_pictures
+from bench.results.steps import read_scales, read_steps
 from trainers.errors import UserError
 from trainers.files import write_text
 from trainers.input.paths import is_regular
@@ -53,7 +56,7 @@ def render(folder: Path) -> Results:
         UserError: As :func:`bench.results.files.read_results`.
     """
     if schema(folder / PROTOCOL) == UNSEALED:
-        if wrong := _differing(folder, read_results(folder, UNSEALED)):
+        if wrong := _differing(folder, read_results(folder, (UNSEALED,))):
             raise UserError(
                 f"{folder} has schema {UNSEALED}, which knows no sha256 of its scores, and its "
                 f"{', '.join(wrong)} is not what they give: run the 'bench ablate' again that has "
@@ -70,10 +73,14 @@ def stale(folder: Path) -> list[str]:
     """Rendered files that differ from what scores and protocol give, byte for byte.
 
     Raises:
-        UserError: As :func:`bench.results.files.read_results`; or if the manifest is damaged.
+        UserError: As :func:`bench.results.files.read_results`; or if the manifest, data beside
+            the scores, or a picture are damaged.
     """
     if (folder / MANIFEST).exists():
         read_manifest(folder)
+    read_steps(folder)
+    read_scales(folder)
+    deque(read_pictures(folder), maxlen=0)
     return _differing(folder, read_results(folder))
 
 

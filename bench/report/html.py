@@ -11,13 +11,14 @@ def render(report: Report) -> str:
     return "\n".join(
         [
             f'<section class="dpo-bench">\n<h1>{escape(report.title)}</h1>',
-            *map(_table, report.tables),
+            *map(table, report.tables),
             f"<ul>\n{notes}\n</ul>\n</section>\n",
         ]
     )
 
 
-def _table(table: Table) -> str:
+def table(table: Table) -> str:
+    """One table; a number that a cell holds is its ``data-value``."""
     return "\n".join(
         [
             f"<table>\n<caption>{escape(table.title)}</caption>",
@@ -34,6 +35,6 @@ def _row(tag: str, cells: tuple[Cell, ...]) -> str:
 
 def _cell(tag: str, cell: Cell) -> str:
     marks = f' class="{" ".join(cell.marks)}"' if cell.marks else ""
-    # What a script would sort by.
+    # What a script sorts by.
     value = f' data-value="{cell.value}"' if isinstance(cell.value, float | int) else ""
     return f"<{tag}{marks}{value}>{escape(cell.text)}</{tag}>"

@@ -4,8 +4,9 @@ from bench.report.cells import Cell, Mark, Table, Value, name
 from bench.report.notes import shared, warning
 from bench.report.numbers import between, number, of_gain, scale, wins
 from bench.results.analysis import Contrast, Finding, Results
-from bench.results.protocol import Reward
+from bench.results.protocol import Reward, Tuning
 from bench.stats import WinRate
+from trainers.files import canonical_json
 
 MISSING = Cell(None, "missing", ("missing",))
 NOTHING = Cell(None, "-")
@@ -16,8 +17,8 @@ FIGURES = ("on", "off", "reward", "primary", "difference", "low", "high", "se", 
 
 
 def tables(results: Results) -> tuple[Table, ...]:
-    """Arms, comparisons on the primary reward, and the other rewards."""
-    return (_arms(results), _primary(results), *_exploratory(results))
+    """Arms, comparisons on the primary reward, the other rewards, and the trials before them."""
+    return (_arms(results), _primary(results), *_exploratory(results), *_trials(results))
 
 
 def _arms(results: Results) -> Table:
@@ -98,6 +99,34 @@ def _exploratory(results: Results) -> tuple[Table, ...]:
     )
     title = "Other rewards: difference [unadjusted interval] and win rate, exploratory"
     return (Table(title, (name("comparison"), *(_judge(results, r) for r in others)), rows),)
+
+
+def _trials(results: Results) -> tuple[Table, ...]:
+    """What was tried for each arm before, and chosen."""
+    tuning, protocol = results.protocol.tuning, results.protocol
+    if tuning is None:
+        return ()
+    rows = tuple(
+        (
+            name(trial.arm),
+            *(Cell(v, canonical_json(v)) if (v := trial.settings.get(key)) is not None else NOTHING
+              for key in _tried(tuning)),
+            MISSING if trial.score is None else Cell(trial.score, number(trial.score)),
+            name("chosen" if trial.chosen else ""),
+        )
+        for trial in tuning.trials
+    )  # fmt: skip
+    title = (
+        f"Trials, by {protocol.primary} on {tuning.n_prompts} prompts of {tuning.prompts}, "
+        f"training seeds {', '.join(map(str, tuning.seeds))}"
+    )
+    columns = ("arm", *_tried(tuning), "mean", "")
+    return (Table(title, tuple(map(name, columns)), rows),)
+
+
+def _tried(tuning: Tuning) -> list[str]:
+    """The settings that any arm was given."""
+    return list(dict.fromkeys(key for trial in tuning.trials for key in trial.settings))
 
 
 def figures(results: Results) -> Table:

@@ -16,6 +16,8 @@ from bench import stats
 from bench.results.protocol import Comparison, Protocol
 
 Array = NDArray[np.float64]
+Cubes = dict[str, dict[str, Array]]
+"""Scores ``[S, P, K]`` by reward and arm, NaN where one is missing."""
 Places = NDArray[np.intp]
 BOOTSTRAP_SEED = 12345
 
@@ -111,6 +113,16 @@ def differences(scores: pd.DataFrame, protocol: Protocol) -> list[Array | None]:
     return _family(score_cubes(scores, protocol), protocol, protocol.primary)[1]
 
 
+def signed_scores(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
+    """Scores ``[S, P, K]`` by reward and arm, higher being better, NaN where one is missing."""
+    cubes = score_cubes(scores, protocol)
+    lower = {reward.name for reward in protocol.rewards if reward.direction == "lower"}
+    return {
+        reward: {arm: -cube if reward in lower else cube for arm, cube in of_arms.items()}
+        for reward, of_arms in cubes.items()
+    }
+
+
 def _family(
     cubes: dict[str, dict[str, Array]], protocol: Protocol, reward: str
 ) -> tuple[list[tuple[Array, Array]], list[Array | None]]:
@@ -120,7 +132,7 @@ def _family(
     return sides, [d if complete(d) else None for d in found]
 
 
-def score_cubes(scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Array]]:
+def score_cubes(scores: pd.DataFrame, protocol: Protocol) -> Cubes:
     """Scores ``[S, P, K]`` by reward and arm, NaN where one is missing.
 
     Seeds are in the order of the arm, prompts in that of the protocol. Rows of other arms, seeds,

@@ -128,6 +128,19 @@ class Statistics(Record):
     """Scores that differ by no more than this are a tie."""
 
 
+class Pictures(Record):
+    """Which images are there as pictures, of base and of every arm; see ``bench.spec.model``."""
+
+    prompts: int
+    """The first so many."""
+    seeds: int
+    """The first so many training seeds."""
+    per_prompt: int
+    """The first so many images of a prompt."""
+    limit_mb: float
+    """Megabytes of all of them at most."""
+
+
 class Pairs(Record):
     """The preference pairs of the training."""
 
@@ -149,6 +162,38 @@ class Pairs(Record):
         if not self.shared_prompts:
             del data["shared_prompts"]
         return data
+
+
+class Trial(Record):
+    """A setting that was tried for an arm before the experiment."""
+
+    arm: str
+    """Name of the arm it was tried for."""
+    settings: dict[str, Any]
+    """Dotted keys of ``train``, and what they were set to."""
+    score: float | None
+    """Mean of the primary reward; None where the trial failed or a score is missing."""
+    chosen: bool
+    """Whether the arm ``<arm> tuned`` is this one."""
+
+
+class Tuning(Record):
+    """How settings were chosen, on prompts and training seeds that the experiment has not."""
+
+    prompts: str
+    """Name of the prompt set."""
+    prompts_sha256: str
+    """Of its files."""
+    n_prompts: int
+    """How many of them every trial drew."""
+    seeds: tuple[int, ...]
+    """Training seeds of every trial."""
+    trials: tuple[Trial, ...]
+    """All of them, arm by arm."""
+
+    def chosen(self) -> dict[str, dict[str, Any]]:
+        """The settings that were chosen, by arm."""
+        return {trial.arm: trial.settings for trial in self.trials if trial.chosen}
 
 
 class Protocol(Record):
@@ -178,6 +223,19 @@ class Protocol(Record):
     """How differences are judged."""
     pairs: Pairs
     """What was trained on."""
+    tuning: Tuning | None = None
+    """The trials that settings of arms were chosen by."""
+    pictures: Pictures | None = None
+    """None in results of before there were any."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What there is none of is not told: files of before it stay as they are."""
+        data: dict[str, Any] = serialise(self)
+        for name in ("tuning", "pictures"):
+            if getattr(self, name) is None:
+                del data[name]
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":

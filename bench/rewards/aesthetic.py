@@ -44,6 +44,7 @@ class Aesthetic(TowerReward):
         preprocessing=RESIZE_FIRST.text,
         text=None,
         trained_on=("SAC", "LAION-Logos", "AVA", "WIT-400M"),
+        answers="How highly would people rate the looks of the picture? Blind to the prompt.",
         licence="Apache-2.0 (head), MIT (CLIP)",
         origin="official",
         parameters=428_544_482,

@@ -52,6 +52,8 @@ class Card(Checked):
     trained_on: tuple[str, ...]
     """Data sets whose labels or images shaped the reward, e.g. ``Pick-a-Pic/train``: tables mark
     a reward that is compared on prompts of one of them."""
+    answers: str = ""
+    """The question that its scores answer, and what they are blind to, in a sentence or two."""
     licence: str
     origin: Literal["official", "miniature", "rule"]
     version: int = 1
@@ -65,7 +67,7 @@ class Card(Checked):
         return value
 
 
-_DESCRIPTION = {"range", "parameters", "trained_on", "licence"}
+_DESCRIPTION = {"range", "parameters", "trained_on", "answers", "licence"}
 """Fields of a card that decide no score."""
 
 

@@ -52,6 +52,8 @@ class CLIPScore(TowerReward):
         preprocessing=RESIZE_FIRST.text,
         text=TEXT_77,
         trained_on=("WIT-400M",),
+        answers="Does the picture go with the words of the prompt? Nearly blind to how well it is "
+        "made, and to how things in it are placed.",
         licence="MIT",
         origin="official",
         parameters=427_616_513,

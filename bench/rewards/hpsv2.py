@@ -55,6 +55,8 @@ class HPSv2(TowerReward):
         preprocessing=LONGEST_SIDE.text,
         text=f"cleaned as open_clip does, {TEXT_77}",
         trained_on=("HPDv2/train", "LAION-2B"),
+        answers="Which of several pictures of a prompt would hired annotators choose? Fit and "
+        "looks are not told apart.",
         licence="Apache-2.0",
         origin="official",
         parameters=986_109_441,

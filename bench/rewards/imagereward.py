@@ -59,6 +59,8 @@ class ImageReward(Reward):
         preprocessing=RESIZE_FIRST.text,
         text="tokenizer.json of BERT, truncated to 35 tokens",
         trained_on=("ImageRewardDB/train", "DiffusionDB"),
+        answers="How would trained annotators rank the picture among others of its prompt, by fit, "
+        "fidelity and harmlessness together?",
         licence="Apache-2.0",
         origin="official",
         parameters=446_206_689,

@@ -24,6 +24,8 @@ class Oracle(Reward):
         text="the words of a miniature-world caption",
         dtype="float64",
         trained_on=(),
+        answers="Does the picture show what its caption says, and is it cleanly made? The truth of "
+        "the miniature world.",
         licence="as the project",
         origin="rule",
     )

@@ -43,6 +43,8 @@ class PickScore(TowerReward):
         preprocessing=RGB_FIRST.text,
         text=TEXT_77,
         trained_on=("Pick-a-Pic/train", "LAION-2B"),
+        answers="Which of two pictures that models made of a prompt would users of a web "
+        "application choose? Fit and looks are not told apart.",
         licence="code MIT; none stated for the weights",
         origin="official",
         parameters=986_109_441,

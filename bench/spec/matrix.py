@@ -1,8 +1,9 @@
 """From a spec to arms, runs and the comparisons that were declared."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, combinations, islice
+from typing import Any
 
 from bench.spec.model import Interaction, Overrides, Spec, override
 from trainers.config import TrainConfig
@@ -62,8 +63,16 @@ class Matrix:
         return found
 
 
-def build_matrix(spec: Spec, base_sha256: str, data_sha256: str) -> Matrix:
+def build_matrix(
+    spec: Spec, base_sha256: str, data_sha256: str, tuned: Mapping[str, Overrides] | None = None
+) -> Matrix:
     """Resolve a spec.
+
+    Args:
+        spec: The experiment.
+        base_sha256: Of the base model.
+        data_sha256: Of the pairs.
+        tuned: Settings that were chosen for arms, by name: each makes a further arm.
 
     Raises:
         UserError: If a run's settings are not valid; the message names the arm.
@@ -71,7 +80,11 @@ def build_matrix(spec: Spec, base_sha256: str, data_sha256: str) -> Matrix:
     fixed = {"backbone": spec.backbone, "base_sha256": base_sha256, "data_sha256": data_sha256}
     _refuse_many(spec)
     changes = _changes(spec)
-    declared = _declared(spec, changes)
+    chosen = tuned or {}
+    for name, point in chosen.items():
+        parts, deltas = changes[name]
+        _add(changes, tuned_name(name), parts, (*deltas, point))
+    declared = _declared(spec, changes, chosen)
     gain = _gain(spec, [comparison.name for comparison in declared])
     arms = tuple(
         Arm(name, parts, _configs(name, spec, fixed, deltas))
@@ -99,6 +112,44 @@ def _refuse_many(spec: Spec) -> None:
 def arm_name(objective: str, parts: tuple[str, ...]) -> str:
     """``DPO``, ``DPO+A``, ``DPO+A+B``."""
     return "+".join([objective, *parts])
+
+
+def tuned_name(arm: str) -> str:
+    """Name of the arm with the settings that were chosen for it."""
+    return f"{arm} tuned"
+
+
+def tuned_arms(spec: Spec) -> tuple[str, ...]:
+    """Arms whose settings are chosen by trials: those that are named, or those of objectives.
+
+    Raises:
+        UserError: If one is named that is none.
+    """
+    if spec.tuning is None:
+        return ()
+    subsets = _subsets(tuple(spec.components))
+    every = tuple(arm_name(objective, parts) for objective in spec.objectives for parts in subsets)
+    known = (*every, *spec.controls)
+    if unknown := [name for name in spec.tuning.arms if name not in known]:
+        raise UserError(
+            f"spec {spec.name!r}: tuning.arms names an unknown arm {shown(unknown[0])}: known are "
+            f"{listed(known)}"
+        )
+    return spec.tuning.arms or every
+
+
+def arm_trains(spec: Spec) -> dict[str, dict[str, Any]]:
+    """What ``train`` says in each arm, by name.
+
+    Raises:
+        UserError: If two arms would have one name, or one starts from an unknown one.
+    """
+    trains: dict[str, dict[str, Any]] = {}
+    for name, (_, deltas) in _changes(spec).items():
+        trains[name] = spec.train
+        for delta in deltas:
+            trains[name] = override(trains[name], delta)
+    return trains
 
 
 def _subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -193,19 +244,35 @@ def _comparisons(spec: Spec) -> Iterator[Comparison]:
         yield _difference(name, control.of, f"does {name} beat {control.of}?")
 
 
-def _declared(spec: Spec, arms: Collection[str]) -> list[Comparison]:
-    """The declared family of tests.
+def _at_best(made: Comparison, tuned: Collection[str]) -> Comparison | None:
+    """The same comparison between arms at their chosen settings; None where some have none."""
+    sides = [
+        tuple(tuned_name(a) if a in tuned else a for a in side) for side in (made.on, made.off)
+    ]
+    if any(a not in tuned and a != BASE for a in (*made.on, *made.off)):
+        return None
+    name = f"{tuned_name(made.on[0])} - {sides[1][0]}"
+    return Comparison(name, sides[0], sides[1], f"each at its best: {made.question}")
+
+
+def _declared(spec: Spec, arms: Collection[str], tuned: Collection[str] = ()) -> list[Comparison]:
+    """The declared family of tests, those of tuned arms after those that they are made of.
 
     Raises:
         UserError: If a further comparison names what is not there, or is there already, or there
             are more than ``FAMILY``.
     """
     found = list(islice(_comparisons(spec), FAMILY + 1))
+    found += [best for made in found if (best := _at_best(made, tuned)) is not None]
+    later = {tuned_name(arm) for arm in tuned_arms(spec)}  # Made when their settings are chosen.
     names = {made.name for made in found}
     for further in spec.comparisons:
         made = _read(further) if isinstance(further, str) else _interaction(spec, further)
         where = f"spec {spec.name!r}: comparison {key_text(made.name)!r}"
-        if unknown := [n for n in (*made.on, *made.off) if n not in arms and n != BASE]:
+        unknown = [n for n in (*made.on, *made.off) if n not in arms and n != BASE]
+        if unknown and later.issuperset(unknown):
+            continue
+        if unknown:
             raise UserError(
                 f"{where} names an unknown arm {key_text(unknown[0])!r}: known are "
                 f"{listed((BASE, *sorted(arms)))}"

@@ -21,6 +21,8 @@ DEEPEST = 20
 _OTHER = f"'extends' must name another spec, in a line of at most {DEEPEST}, got {{}}"
 Overrides = dict[str, Any]
 """Dotted keys of ``train`` to new values, e.g. ``{"objective.beta": 1000}``."""
+Space = dict[str, tuple[Any, ...]]
+"""Dotted keys of ``train`` to the values that are tried, in all combinations."""
 
 
 class Component(Checked):
@@ -85,6 +87,8 @@ class Training(Checked):
     """Optimiser steps between two checkpoints: what an interruption may cost."""
     keep_checkpoint: bool = True
     """Whether a store keeps the last one, from which a run of more steps goes on."""
+    share_reference: bool = True
+    """Compute errors of the pretrained network once for all runs that would compute the same."""
 
 
 class Scoring(Checked):
@@ -100,6 +104,19 @@ class Scoring(Checked):
     """Images per forward pass; None takes what each reward suggests."""
     weights: dict[str, str] = Field(default_factory=dict)
     """Where a reward's files lie, by its name: a folder, or ``owner/name@revision`` on the Hub."""
+
+
+class Pictures(Checked):
+    """Which images a result folder holds as pictures, of the base model and of every arm."""
+
+    prompts: int = Field(24, ge=0, le=10**6)
+    """The first so many; 0 for no pictures at all."""
+    seeds: int = Field(1, ge=1, le=MANY)
+    """The first so many training seeds."""
+    per_prompt: int = Field(1, ge=1, le=1000)
+    """The first so many images of a prompt."""
+    limit_mb: float = Field(8.0, gt=0, le=10**6)
+    """Megabytes (10^6 bytes) of all pictures at most: fewer prompts have some where it is less."""
 
 
 class Equivalence(Checked):
@@ -140,6 +157,33 @@ class Statistics(Checked):
     """Pairs of image sets of the base model, with different noises, in the A/A control."""
 
 
+class Tuning(Checked):
+    """How settings are chosen for arms before the experiment; see :mod:`bench.spec.tuning`."""
+
+    prompts: str
+    """A set by name, or the path of a file; none of its prompts may be one of the experiment."""
+    prompt_limit: int | None = Field(None, ge=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=MANY)
+    """None of them may be one of the experiment."""
+    space: Space = Field(default_factory=dict)
+    """Of every arm that has none of its own."""
+    spaces: dict[str, Space] = Field(default_factory=dict)
+    """By objective or arm; that of an arm comes before that of its objective."""
+    trials: int | None = Field(None, ge=1, le=MANY)
+    """Points of each space that are tried; None tries all, which must be as many for each arm."""
+    arms: tuple[str, ...] = ()
+    """Arms that are tuned; none stands for every objective with every set of components."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Tuning":
+        for name, space in {"space": self.space, **self.spaces}.items():
+            if empty := [key for key, values in space.items() if not values]:
+                raise ValueError(f"{shown(name)} has no values for {shown(empty[0])}")
+        if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
+            raise ValueError("seeds and arms must each be distinct")
+        return self
+
+
 class Cost(Checked):
     """Seconds on one core per unit of work, for the estimate of ``--plan`` only."""
 
@@ -148,6 +192,11 @@ class Cost(Checked):
     image: float = Field(gt=0)
     score: float = Field(gt=0)
     start: float = Field(gt=0)
+
+    @property
+    def network_pass(self) -> float:
+        """Of an image through the network: a pair of Diffusion-DPO makes 8, a backward pass two."""
+        return self.pair / 8
 
 
 class Spec(Checked):
@@ -190,6 +239,8 @@ class Spec(Checked):
     primary: str
     scoring: Scoring = Scoring()
     statistics: Statistics = Statistics()
+    tuning: Tuning | None = None
+    pictures: Pictures = Pictures()
     cost: Cost
     quick: Overrides = Field(default_factory=dict)
     """Dotted keys of the whole spec that ``--quick`` replaces."""
@@ -200,6 +251,8 @@ class Spec(Checked):
             raise ValueError(f"primary {shown(self.primary)} is not among the rewards")
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.rewards)) != len(self.rewards):
             raise ValueError("seeds and rewards must each be distinct")
+        if self.tuning and (both := set(self.tuning.seeds) & set(self.seeds)):
+            raise ValueError(f"tuning and the experiment share the training seed {min(both)}")
         if clash := set(self.objectives) & set(self.controls):
             raise ValueError(f"an objective and a control are both called {shown(min(clash))}")
         return self

@@ -59,6 +59,14 @@ class Stage(ABC):
         """Stages whose outputs this one reads."""
         return ()
 
+    @property
+    def follows(self) -> tuple["Stage", ...]:
+        """Stages that come first where they are to run: those it needs, and what spares it work.
+
+        The latter changes nothing of its outputs, and is no part of its identity.
+        """
+        return self.needs
+
     @cached_property
     def id(self) -> str:
         """sha256 of kind, key and the identities of what it needs."""

@@ -37,7 +37,7 @@ class GenerateStage(Stage):
     """The images of one model for a prompt set."""
 
     kind: ClassVar[str] = "images"
-    order: ClassVar[int] = 2
+    order: ClassVar[int] = 3
     settings: Generate
     first_index: int
     """Index of the first image of each prompt: other indices are other noises."""

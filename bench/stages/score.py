@@ -37,7 +37,7 @@ class ScoreStage(Stage):
     """The scores of one reward for one set of images."""
 
     kind: ClassVar[str] = "scores"
-    order: ClassVar[int] = 3
+    order: ClassVar[int] = 4
     logged: ClassVar[bool] = False
     reward: str
     signature: str

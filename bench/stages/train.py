@@ -8,6 +8,7 @@ from bench.spec.model import Cost, Training
 from bench.stages.base import Report, Stage
 from bench.stages.encode import EncodeStage, StoredPairs, open_pairs
 from bench.stages.prefix import keep_end, take_up
+from bench.stages.reference import ReferenceStage, read_errors
 from bench.stages.store import Store
 from bench.terminal import silence_libraries
 from trainers.backbones import BACKBONES
@@ -17,10 +18,8 @@ from trainers.machine.batches import split_batch
 from trainers.machine.processes import joined, launched
 from trainers.machine.spawn import send, spawn
 from trainers.record import CHECKPOINT, is_finished
+from trainers.reference_errors import known_positions
 from trainers.sealed import drop
-
-DPO_PASSES = 8
-"""Passes through a network for a pair of Diffusion-DPO, whose cost a spec gives."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,15 @@ class TrainStage(Stage):
     """One training run."""
 
     kind: ClassVar[str] = "train"
-    order: ClassVar[int] = 1
+    order: ClassVar[int] = 2
     resumes: ClassVar[bool] = True
     config: TrainConfig
     base: Path
     encode: EncodeStage
     training: Training
     """Execution only."""
+    errors: ReferenceStage | None = None
+    """Execution only: where errors of the pretrained network are taken from, if not computed."""
 
     def key(self) -> dict[str, Any]:
         """The run's configuration, defaults included."""
@@ -49,13 +50,21 @@ class TrainStage(Stage):
         """Pairs of every step, by the passes that each takes."""
         config = self.config
         split = split_batch(config.batch_size, config.accumulation, self.training.processes)
-        pair = cost.pair * config.passes(split) / DPO_PASSES
-        return self.units * config.batch_size * pair
+        passes = self.units * config.batch_size * config.passes(split)
+        if self.errors is not None:
+            known = min(self.errors.positions, known_positions(config))
+            passes -= known * config.reference_passes(split)
+        return passes * cost.network_pass
 
     @property
     def needs(self) -> tuple[Stage, ...]:
         """See the base class."""
         return (self.encode,)
+
+    @property
+    def follows(self) -> tuple[Stage, ...]:
+        """See the base class."""
+        return self.needs if self.errors is None else (*self.needs, self.errors)
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
@@ -64,7 +73,19 @@ class TrainStage(Stage):
         assert encoded is not None, "pairs are encoded before they are trained on"
         pool = store.pool(self.kind) / encoded.digest[:16]  # Made anew, it may round otherwise.
         take_up(pool, self.config, folder)
-        train(self.config, self.base, pairs, self.training, folder, lambda step, _: report(step))
+        known = None
+        if self.errors is not None:
+            assert self.errors.done(store) is not None, f"{self.errors.label} come first"
+            known = self.errors.output(store)
+        train(
+            self.config,
+            self.base,
+            pairs,
+            self.training,
+            folder,
+            lambda step, _: report(step),
+            known,
+        )
         if self.training.keep_checkpoint and (folder / CHECKPOINT).exists():
             keep_end(pool, self.config, folder)
 
@@ -76,6 +97,7 @@ def train(
     training: Training,
     folder: Path,
     on_step: OnStep,
+    known: Path | None = None,
 ) -> None:
     """Train into ``folder``, from where an interrupted attempt stopped; nothing if it is done.
 
@@ -89,6 +111,7 @@ def train(
         training: Device, processes, checkpoints; one that is to be kept stays in ``folder``.
         folder: Where network, log and checkpoints go.
         on_step: Called after every step; of several processes, with what the first one saw.
+        known: Folder of errors of the pretrained network, of which none is computed again.
 
     Raises:
         UserError: If a process died, a setting does not fit, or the folder holds another run.
@@ -99,18 +122,21 @@ def train(
         return
     if training.processes > 1 and launched() == 1:
         spawn(
-            training.processes, _train_in_group, config, base, pairs, training, folder,
+            training.processes, _train_in_group, known, config, base, pairs, training, folder,
             on_message=lambda step: on_step(*step),
         )  # fmt: skip
         return
     with joined(training.device, config.precision) as processes:
         backbone = BACKBONES.get(config.backbone)(base, processes.device)
         data = open_pairs(pairs, backbone, config.data)
-        trainer = Trainer(config, backbone, data, processes)
+        errors = None if known is None else read_errors(known)
+        trainer = Trainer(config, backbone, data, processes, errors)
         trainer.run(folder, on_step, training.checkpoint_every, training.keep_checkpoint)
 
 
-def _train_in_group(*run: *tuple[TrainConfig, Path, StoredPairs, Training, Path]) -> None:
+def _train_in_group(
+    known: Path | None, *run: *tuple[TrainConfig, Path, StoredPairs, Training, Path]
+) -> None:
     """Train beside others, and tell the process that started all of them."""
     silence_libraries()
-    train(*run, lambda *step: send(step))
+    train(*run, lambda *step: send(step), known)

@@ -1,6 +1,8 @@
-"""A tiny experiment, and tables of made-up scores that need no model."""
+"""A tiny experiment, and logs, images and scores that need no model."""
 
+import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,17 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from PIL import Image
 
+from bench.experiment.prepare import Experiment, prepare
+from bench.images.folder import image_name, write_index
 from bench.report.folder import render
-from bench.results.files import write_results
+from bench.results.files import COLUMNS, write_results
 from bench.results.protocol import Protocol
-from bench.spec.model import override
+from bench.spec.model import override, parse_spec
+from bench.stages.store import Store
+from trainers.config import TrainConfig
+from trainers.files import sha256_file
 
 
 @pytest.fixture
@@ -137,3 +145,90 @@ def result_folder(
         return folder
 
     return make
+
+
+def apart(config: TrainConfig) -> float:
+    """By how much the reference's errors are those of the pretrained model: made up, and exact."""
+    rule = config.reference.resolved()
+    if rule["name"] == "frozen":
+        return 0.0
+    factor = 1.5 if config.timesteps.scale.name == "inverse-sqrt-snr" else 1.0
+    return factor / rule["tau"] / (1 if rule["delta"] is None else 2)
+
+
+def line(step: int, config: TrainConfig) -> dict[str, Any]:
+    """A step as ``trainers.metrics`` logs it, with numbers that tell it apart."""
+    seed, hard = config.seed, config.reference.name == "hard-copy"
+    tens = {
+        "decile_policy_winner": [step / 8] * 10, "decile_policy_loser": [step / 8] * 10,
+        "decile_reference_winner": [step / 8 + apart(config)] * 10,
+        "decile_reference_loser": [step / 8] * 10,
+    }  # fmt: skip
+    counts = {f"decile_{name}": [1] * 10 for name in ("winners", "losers", "pairs")}
+    return {
+        "step": step, "loss": step + seed / 8, "policy_winner": 0.5, "policy_loser": 0.25,
+        "reference_winner": 0.5, "reference_loser": 0.25, "margin": 0.0, "accuracy": 0.5,
+        "divergence": step / 100 if hard and step % 2 == 0 else None,
+        "reference_action": "update" if hard and step % 2 == 0 else "none",
+        "grad_norm": None if step == 1 else 2.0, "lr": 1e-4, "timestep_deciles": [1] * 10,
+        "decile_correct": [0.5] * 10, **counts, **tens, "figures": {"spread": 0.75},
+    }  # fmt: skip
+
+
+def log(folder: Path, config: TrainConfig) -> None:
+    folder.mkdir(parents=True)
+    lines = (json.dumps(line(step, config)) + "\n" for step in range(1, config.steps + 1))
+    (folder / "metrics.jsonl").write_text("".join(lines))
+
+
+Finished = Callable[..., tuple[Experiment, Store, pa.Table]]
+
+
+@pytest.fixture(scope="session")
+def finish(tiny_experiment: Callable[[], dict[str, Any]]) -> Finished:
+    """Put logs, images and scores of the tiny experiment on record below a folder.
+
+    Args of the function: the folder, dotted keys of the spec to change, pixels of an image.
+    """
+
+    def make(
+        root: Path, changes: dict[str, Any] | None = None, side: int = 16
+    ) -> tuple[Experiment, Store, pa.Table]:
+        experiment = prepare(parse_spec(override(tiny_experiment(), changes or {}), "here"))
+        store, rng = Store(root / "store"), np.random.default_rng(0)
+        scores: list[tuple[Any, ...]] = []
+        for entry in experiment.sets:
+            images, train = entry.images, entry.images.train
+            inputs = {}
+            if train is not None:
+                log(train.output(store), train.config)
+                status = store.record(train.kind, train.id, {}, 1.0)
+                inputs = {train.id: status.digest}
+            rows = []
+            images.output(store).mkdir(parents=True)
+            for name, prompt in images.prompts:
+                for k in range(images.first_index, images.first_index + 1):
+                    path = images.output(store) / image_name(prompt, k)
+                    pixels = rng.integers(256, size=(side, side, 3)).astype(np.uint8)
+                    Image.fromarray(pixels).save(path)
+                    row = {"prompt": prompt, "k": k, "file": path.name, "sha256": sha256_file(path)}
+                    rows.append(row)
+                    scores += [
+                        ("tiny", entry.arm, "run", entry.seed, name, k, row["sha256"], *rest)
+                        for rest in (
+                            (reward, experiment.cards[reward]["signature"], rng.normal())
+                            for reward in experiment.spec.rewards
+                        )
+                    ]
+            write_index(images.output(store), rows)
+            store.record(images.kind, images.id, inputs, 1.0)
+        columns = dict(zip(COLUMNS, map(list, zip(*scores, strict=True)), strict=True))
+        return experiment, store, pa.table(columns)
+
+    return make
+
+
+@pytest.fixture
+def finished(finish: Finished, tmp_path: Path) -> Finished:
+    """The same below the folder of a test."""
+    return partial(finish, tmp_path)

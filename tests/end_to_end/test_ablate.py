@@ -38,7 +38,15 @@ RUNS = 5 * SEEDS
 """The arm ``same`` is no run of its own."""
 SETS = 1 + RUNS + 2 * CONTROL_PAIRS
 STAGES = 1 + RUNS + 2 * SETS
-RESULTS = ("scores.parquet", "protocol.json", "table.md", "table.csv", "table.json")
+RESULTS = (
+    "scores.parquet",
+    "steps.parquet",
+    "images.parquet",
+    "protocol.json",
+    "table.md",
+    "table.csv",
+    "table.json",
+)
 
 CHANGES: dict[str, Any] = {
     "controls": {
@@ -147,7 +155,7 @@ def test_the_run_is_complete(undisturbed: Run) -> None:
     assert "Traceback" not in undisturbed.stderr
     assert f"written to {undisturbed.folder}" in undisturbed.stderr
     names = {path.name for path in undisturbed.folder.iterdir()}
-    assert names == {*RESULTS, "manifest.json"}
+    assert names == {*RESULTS, "manifest.json", "pictures"}
     assert "DPO+A+B - DPO" in undisturbed.stdout
     assert stale(undisturbed.folder) == []
 

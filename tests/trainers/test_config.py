@@ -147,6 +147,7 @@ def test_what_is_off_is_in_no_identity(configure: Configure) -> None:
     on: list[dict[str, Any]] = [
         {"noising": {"name": "forward", "share": "timestep"}},
         {"noising": {"name": "renoise"}},
+        {"data": {"label_noise": 0.1}},
         {"safeguard": {"name": "sdpo"}},
         {"objective": smooth | {"label_smoothing": 0.1}},
         {"objective": smooth | {"label_smoothing": 0.1, "robust": True}},

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trainers.data.settings import DataSettings
 from trainers.data.sources import Rows
 from trainers.errors import UserError
+from trainers.seeds import numpy_generator
 
 Columns: TypeAlias = Mapping[str, NDArray[np.float64]]
 """Numbers by name, one of each pair."""
@@ -21,18 +22,30 @@ SCORES = ("score_0", "score_1")
 SIDES = ("winner", "loser")
 
 
-def preferences(labels: NDArray[np.float64], columns: Columns, settings: DataSettings
-                ) -> NDArray[np.float64]:  # fmt: skip
+def preferences(
+    rows: NDArray[np.int64], labels: NDArray[np.float64], columns: Columns, settings: DataSettings
+) -> NDArray[np.float64]:
     """Probability that image 0 of each pair is preferred: its label, or by its scores.
 
-    Then it is ``sigmoid((score_0 - score_1) / temperature)``, the model of Bradley and Terry, as a
-    softmax over both scores has it.
+    Args:
+        rows: Of the source, which the draws of ``label_noise`` are tied to.
+        labels: Of each pair, in [0, 1].
+        columns: Numbers of each pair.
+        settings: What is made of them.
+
+    Returns:
+        By its scores ``sigmoid((score_0 - score_1) / temperature)``, the model of Bradley and
+        Terry, as a softmax over both scores has it.
     """
     if settings.labels == "probability":
         first, second = (columns[name] for name in SCORES)
         with np.errstate(over="ignore"):  # To 0 or 1, as it must.
             labels = 1 / (1 + np.exp((second - first) / settings.temperature))
-    return 1 - labels if settings.swap_labels else labels
+    turned = np.full(len(rows), settings.swap_labels)
+    if settings.label_noise:
+        draws = numpy_generator(settings.seed, "label noise").random(int(rows.max(initial=0)) + 1)
+        turned ^= draws[rows] < settings.label_noise
+    return np.where(turned, 1 - labels, labels)
 
 
 def of_sides(columns: Columns, winner: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:

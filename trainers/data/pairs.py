@@ -21,7 +21,7 @@ class Pairs(PairData):
         """``micro``: whether the backbone is conditioned on sizes and crops."""
         self.index = index
         self.encodings = encodings
-        labels = preferences(index.labels, index.columns, settings)
+        labels = preferences(index.rows, index.labels, index.columns, settings)
         winner = (labels < 0.5).astype(np.int64)
         self._winner = torch.from_numpy(winner)
         named = of_sides(index.columns, winner)

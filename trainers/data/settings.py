@@ -8,7 +8,7 @@ from trainers.machine.precision import Precision
 from trainers.registry import OFF, Resolved
 from trainers.seeds import Seed
 
-LATER = ("swap_labels", "labels", "temperature", "micro")
+LATER = ("swap_labels", "label_noise", "labels", "temperature", "micro")
 """Fields that change neither which pairs are used nor what is encoded of them."""
 
 
@@ -30,6 +30,9 @@ class DataSettings(Resolved):
     negative where lower scores are better."""
     swap_labels: bool = False
     """Prefer the other image of every pair: a control."""
+    label_noise: Annotated[float, Field(ge=0, le=1), OFF] = 0.0
+    """Prefer the other image of this share of the pairs, drawn of each by ``seed``: what is turned
+    round at a lower share is so at a higher one."""
     per_prompt: int | None = Field(None, ge=1)
     """Keep at most so many pairs of a prompt."""
     dedup_prompts: bool = False
@@ -56,7 +59,7 @@ class DataSettings(Resolved):
     """What text encoders compute in, and what all encodings are rounded to, whether they are stored
     or made in the loop. The autoencoder computes in float32."""
     seed: Seed = 0
-    """Of the subset, the choice among the pairs of a prompt, the crops and the flips."""
+    """Of the subset, the choice among the pairs of a prompt, the turned labels, crops and flips."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataSettings":

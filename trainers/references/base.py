@@ -52,6 +52,10 @@ class ReferenceRule(Settings, ABC):
     own_network: ClassVar[bool] = True
     """Whether it holds a network of its own, besides policy and pretrained network."""
 
+    def unmoved_steps(self, steps: int) -> int:
+        """Of the first ``steps`` of a run, those in which it is the pretrained network still."""
+        return 0
+
     @property
     def acts_every(self) -> int:
         """Optimiser steps from one at which it acts to the next."""

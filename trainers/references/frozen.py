@@ -16,6 +16,10 @@ class Frozen(ReferenceRule):
     name: ClassVar[str] = "frozen"
     own_network: ClassVar[bool] = False
 
+    def unmoved_steps(self, steps: int) -> int:
+        """All of them."""
+        return steps
+
     def start(self, init: nn.Module) -> Reference:
         """See the base class; no copy is made."""
         return FrozenReference(init)

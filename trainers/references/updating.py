@@ -38,6 +38,10 @@ class Updating(ReferenceRule, ABC):
     monitor: bool = True
     """Measure the divergence even where there is no gate to need it."""
 
+    def unmoved_steps(self, steps: int) -> int:
+        """Those up to the first update."""
+        return min(steps, self.tau)
+
     @property
     def acts_every(self) -> int:
         """``tau``."""

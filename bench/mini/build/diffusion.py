@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from bench.mini.build.fit import SHARDS, Schedule, fit
 from bench.mini.build.tokenizer import LENGTH, new_tokenizer
 from bench.mini.build.vae import sample_pictures
-from trainers.backbones.folders import load_part
+from trainers.backbones.folders import load_part, save_part
 from trainers.files import write_atomically
 from trainers.input.tensors import read_tensors
 from trainers.machine.processes import ALONE, Processes
@@ -27,6 +27,9 @@ MISLABELLED = 0.12
 CAPTION_DROPOUT = 0.1
 BATCH = 64
 PICTURES = 24_000
+HEAVIEST = 10.0
+"""Bound of a step's weight. At noisy steps, where it is decided where the object goes, the error of
+the noise is small whatever is known: with equal weights the place is never learned."""
 
 
 class TextToImage(nn.Module):
@@ -55,6 +58,16 @@ def new_scheduler() -> DDIMScheduler:
         set_alpha_to_one=False,
         steps_offset=1,
     )
+
+
+def step_weights(scheduler: DDIMScheduler) -> Tensor:
+    """Weight of the error at each timestep, ``float32[1000]`` of mean 1: ``1 / abar``, bounded.
+
+    So the error of the noise weighs as that of the velocity does (Salimans and Ho 2022,
+    arXiv:2202.00512).
+    """
+    weights: Tensor = (1 / scheduler.alphas_cumprod).clamp(max=HEAVIEST)
+    return weights / weights.mean()
 
 
 def new_model(seed: int, vocabulary: int) -> TextToImage:
@@ -131,6 +144,7 @@ def train_diffusion(
     model = new_model(seed, len(tokenizer))
     average = copy.deepcopy(model).requires_grad_(False)
     empty = tokenize(tokenizer, [""])
+    weights = step_weights(scheduler)
 
     def loss_at(step: int, shard: int) -> Tensor:
         size = BATCH // SHARDS
@@ -143,7 +157,8 @@ def train_diffusion(
         dropped = torch.from_numpy(rng.random(size) < CAPTION_DROPOUT)
         tokens = torch.where(dropped[:, None], empty, data["tokens"][rows])
         noisy = scheduler.add_noise(latents, draws[1], timesteps)
-        return F.mse_loss(model(noisy, timesteps, tokens), draws[1])
+        errors = F.mse_loss(model(noisy, timesteps, tokens), draws[1], reduction="none")
+        return (weights[timesteps] * errors.mean(dim=(1, 2, 3))).mean()
 
     schedule = Schedule(steps=steps, lr=2e-3, warmup=300, ema_decay=0.9995, save_every=200)
     fit(model, average, loss_at, schedule, work / "diffusion.safetensors", say, processes)
@@ -153,9 +168,10 @@ def train_diffusion(
         vae=vae,
         text_encoder=average.text_encoder,
         tokenizer=tokenizer,
-        unet=average.unet,
+        unet=average.unet.half(),  # As it ships: half the size.
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
+    save_part(vae, folder / "vae")  # The pipeline wrote the path that it was loaded from, too.

@@ -9,10 +9,11 @@ from bench.assets import write_sums
 from trainers.machine.spawn import send, spawn
 
 VAE_STEPS = 3_400
-DIFFUSION_STEPS = 4_000
-PAIRS = 2_000
+DIFFUSION_STEPS = 2_000
+PAIRS = 6_000
 SAMPLER_STEPS = 12
-GUIDANCE = 2.0
+GUIDANCE = 3.0
+"""As images are drawn in the shipped specs: what pairs differ in is what is judged."""
 
 
 def build(out: Path, seed: int, say: Callable[[str], None]) -> None:
@@ -21,14 +22,14 @@ def build(out: Path, seed: int, say: Callable[[str], None]) -> None:
     from bench.mini.build.diffusion import train_diffusion
     from bench.mini.build.fit import SHARDS
     from bench.mini.build.pairs import make_pairs
-    from bench.mini.build.prompts import USES, write_prompts
+    from bench.mini.build.prompts import SETS, write_prompts
     from bench.mini.build.rewards.train import RewardSteps, finished, train_rewards
     from bench.mini.build.vae import train_vae
 
     work, weights = out / "work", out / "weights"
     base = weights / "sd"
-    for split in USES:
-        write_prompts(out / "prompts", split)
+    for name in SETS:
+        write_prompts(out / "prompts", name)
     if not (base / "vae" / "config.json").exists():
         train_together(SHARDS, say, train_vae, base / "vae", work, seed, VAE_STEPS)
     if not (base / "model_index.json").exists():

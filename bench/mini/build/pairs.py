@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from trainers.files import write_atomically
 from trainers.input.image import open_rgb
 from trainers.seeds import numpy_generator
 
-JPEG_QUALITY = 92
+JPEG_QUALITY = 85
 BATCH = 32
 
 
@@ -51,7 +52,8 @@ def make_pairs(
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    write_atomically(path, lambda part: pq.write_table(table, part))
+    write = partial(pq.write_table, table, compression="zstd", compression_level=19)
+    write_atomically(path, write)
 
 
 def _jpeg(image: Image.Image) -> bytes:

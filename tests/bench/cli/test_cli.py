@@ -154,13 +154,16 @@ def test_failed_runs_are_exit_code_2_and_named(
     assert json.loads(captured.out)["protocol"]["title"] == "Made-up scores"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["ablate", "--help"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["ablate", "--help"], ["figures", "--help"], ["nonsense"]]
+)
 def test_torch_is_not_loaded_for_help(arguments: list[str]) -> None:
     script = (
         "import sys\n"
         "from bench.cli import run\n"
         f"code = run({arguments!r})\n"
-        "heavy = {'torch', 'diffusers', 'transformers', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'pandas', 'scipy', 'matplotlib'}\n"
+        "heavy &= set(sys.modules)\n"
         "sys.exit(f'loaded {sorted(heavy)}' if heavy else code)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

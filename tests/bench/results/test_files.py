@@ -145,12 +145,12 @@ def test_an_older_folder_is_refused_in_one_line(
     (folder / PROTOCOL).rename(folder / "plan.json")
     assert run(["table", str(folder)]) == 1
     assert capsys.readouterr().err == (
-        f"bench: {folder}/plan.json has schema 1, and this dpo-bench reads 3: run the 'bench "
+        f"bench: {folder}/plan.json has schema 1, and this dpo-bench reads 4: run the 'bench "
         "ablate' again that has written it, or use the version of dpo-bench that has\n"
     )
 
 
-@pytest.mark.parametrize("schema", [1, 4, "3", None])
+@pytest.mark.parametrize("schema", [1, 5, "4", None])
 def test_another_schema_is_refused(result_folder: ResultFolder, schema: object) -> None:
     folder = result_folder()
     change(folder / PROTOCOL, schema=schema)

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from bench.mini.build.prompts import write_prompts
+from bench.mini.build.prompts import SETS, write_prompts
 from bench.spec.prompts import count_prompts, external, load_prompts, shipped
-from bench.world.scenes import parse
+from bench.world.scenes import all_scenes, parse, scenes
 from trainers.errors import UserError
 from trainers.files import canonical_json, sha256_file, sha256_text
 
@@ -105,15 +105,26 @@ def test_dev_and_test_are_disjoint() -> None:
         parse(prompt)
 
 
-@pytest.mark.parametrize("split", ["dev", "test"])
-def test_shipped_sets_are_what_the_recipe_gives(tmp_path: Path, split: str) -> None:
-    write_prompts(tmp_path, split)
-    path = shipped()[f"mini-{split}"]
-    made = tmp_path / path.name
-    assert made.read_bytes() == path.read_bytes()
-    cards = [yaml.safe_load(p.with_suffix(".yaml").read_text()) for p in (made, path)]
-    for key in ("name", "licence", "split", "prompts", "sha256", "use"):
-        assert cards[0][key] == cards[1][key], key
+@pytest.mark.parametrize("name", SETS)
+def test_shipped_sets_are_what_the_recipe_gives(tmp_path: Path, name: str) -> None:
+    write_prompts(tmp_path, name)
+    path = shipped()[name]
+    for suffix in (".jsonl", ".yaml"):
+        made = (tmp_path / path.name).with_suffix(suffix)
+        assert made.read_bytes() == path.with_suffix(suffix).read_bytes()
+
+
+def test_harder_prompts_ask_for_the_same_scenes_in_words_that_no_training_caption_has() -> None:
+    plain, hard = (dict(load_prompts(name).items) for name in ("mini-test", "mini-test-hard"))
+    pairs = [*zip(plain.values(), hard.values(), strict=True)]
+    assert all(parse(a) == parse(b) and sorted(a.split()) == sorted(b.split()) for a, b in pairs)
+    assert not {scene.caption for scene in all_scenes()} & set(hard.values())
+    assert len({b.split()[0] + b.split()[1] for _, b in pairs}) > 3
+
+
+def test_prompts_of_the_training_split_are_its_captions() -> None:
+    names = {scene.caption for scene in scenes("train")}
+    assert set(dict(load_prompts("mini-train").items).values()) < names
 
 
 def write_parquet(path: Path, captions: list[str | None], column: str = "caption") -> Path:

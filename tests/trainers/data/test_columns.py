@@ -12,7 +12,7 @@ import torch
 from trainers.backbones.stable_diffusion import StableDiffusion
 from trainers.config import TrainConfig
 from trainers.core import Trainer
-from trainers.data.columns import require_columns
+from trainers.data.columns import preferences, require_columns
 from trainers.data.index import Index
 from trainers.data.pairs import Pairs
 from trainers.data.settings import DataSettings
@@ -95,6 +95,28 @@ def test_labels_by_scores(
     swapped = open_pairs(scored, backbone, tmp_path / "cache", swap_labels=True, **settings)
     torch.testing.assert_close(swapped.preference(rows), pairs.preference(rows))
     assert torch.equal(swapped.images(rows)[0].mean, pairs.images(rows)[1].mean)
+
+
+def turned(count: int, rows: Any = None, **settings: Any) -> Any:
+    """Which of so many pairs, all labelled for image 0, are turned round."""
+    places = np.arange(count) if rows is None else np.asarray(rows)
+    found = preferences(places, np.ones(len(places)), {}, DataSettings(**settings))
+    assert set(found) <= {0.0, 1.0}
+    return found == 0
+
+
+def test_label_noise_turns_that_share_of_pairs() -> None:
+    """Drawn of each row, so that neither other rows nor other shares move it."""
+    few, many = (turned(20_000, label_noise=share) for share in (0.1, 0.4))
+    for found, share in ((few, 0.1), (many, 0.4)):
+        spread = math.sqrt(share * (1 - share) / 20_000)
+        assert abs(found.mean() - share) < 5 * spread
+    assert not (few & ~many).any()
+    assert (turned(3, [7, 900, 19_999], label_noise=0.4) == many[[7, 900, 19_999]]).all()
+    assert (turned(20_000, label_noise=0.4, seed=1) != many).any()
+    assert (turned(20_000, label_noise=0.4, swap_labels=True) == ~many).all()
+    assert turned(50, label_noise=1.0).all()
+    assert not turned(50).any()
 
 
 def test_scores_that_are_far_apart(

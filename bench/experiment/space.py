@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.experiment.folder import STORE
-from bench.results.files import PROTOCOL, read_manifest
+from bench.results.files import MANIFEST, OLD_PROTOCOL, PROTOCOL, SCORES, read_manifest
 from bench.results.manifest import Manifest
 from bench.stages.store import CACHE, LOCK, STATUS, Store
 from trainers.errors import UserError
@@ -67,7 +67,7 @@ def pieces(out: Path) -> list[Piece]:
     store = Store(out / STORE)
     if not store.root.is_dir():
         raise UserError(f"{out} holds no store: give the --out of a 'bench ablate'")
-    manifests = {path.parent.name: read_manifest(path.parent) for path in _results(out)}
+    manifests = {folder.name: read_manifest(folder) for folder in _results(out)}
     owners: dict[str, set[str]] = {}
     for name, manifest in manifests.items():
         for stage in manifest.stages:
@@ -81,7 +81,9 @@ def pieces(out: Path) -> list[Piece]:
 
 
 def _results(out: Path) -> list[Path]:
-    return sorted(out.glob(f"*/{PROTOCOL}"))
+    """Whatever may be a result, of an earlier schema or damaged, too: it may need the store."""
+    names = (SCORES, PROTOCOL, MANIFEST, OLD_PROTOCOL)
+    return sorted({path.parent for name in names for path in out.glob(f"*/{name}")})
 
 
 def _piece(kind: str, path: Path, owners: set[str]) -> Piece:
@@ -105,7 +107,7 @@ def _shared(
             name
             for name, manifest in manifests.items()
             for card in manifest.rewards.values()
-            if path.name.startswith(sha256_text(str(card["signature"]))[:16])
+            if path.name.startswith(sha256_text(str(card.get("signature")))[:16])
         }
 
     def train(path: Path) -> set[str]:

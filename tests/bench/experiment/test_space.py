@@ -169,6 +169,8 @@ def test_nothing_is_deleted_beside_a_result_that_says_not_what_it_needs(
         path.unlink() if damage is None else path.write_text(damage)
         assert run(["store", command, "--out", str(out)]) == 1
         assert capsys.readouterr().err.count("\n") == 1
+    (out / "first" / PROTOCOL).rename(out / "first" / "plan.json")  # Of schema 1.
+    assert run(["store", command, "--out", str(out)]) == 1
     assert left(out) == before
 
 

@@ -53,7 +53,12 @@ class Finished:
     """A line for each stage that failed and each image without a score; empty if all is there."""
 
 
-def run(experiment: Experiment, out: Path | str = "runs", workers: int | None = None) -> Finished:
+def run(
+    experiment: Experiment,
+    out: Path | str = "runs",
+    workers: int | None = None,
+    launch: job.Where = "local",
+) -> Finished:
     """Run what is missing of an experiment, and write its result folder, as ``bench ablate`` does.
 
     A spec with a ``tuning`` section has its trials run first, and the arms that they tune with the
@@ -63,6 +68,7 @@ def run(experiment: Experiment, out: Path | str = "runs", workers: int | None = 
         experiment: As :func:`prepare` gives it.
         out: Folder of the store and the results.
         workers: Processes; None for one on each core, or one where work goes to a GPU.
+        launch: What runs the stages: ``local``, ``slurm`` or ``ray``.
 
     Raises:
         UserError: As :func:`bench.experiment.run.ablate`.
@@ -73,7 +79,7 @@ def run(experiment: Experiment, out: Path | str = "runs", workers: int | None = 
     tried: tuple[str, ...] = ()
     if experiment.spec.tuning is not None and experiment.tuning is None:
         with experiment.spec.named():
-            trials = run(prepare(trials_spec(experiment.spec)), out, workers)
+            trials = run(prepare(trials_spec(experiment.spec)), out, workers, launch)
             experiment = prepare(experiment.spec, choose(experiment.spec, trials.folder))
         tried = trials.gaps
     folder, outcome = job.ablate(
@@ -82,6 +88,7 @@ def run(experiment: Experiment, out: Path | str = "runs", workers: int | None = 
         workers or job.default_workers(experiment.spec),
         plain_console(stderr=True),
         partial(check_space, experiment.spec),
+        launch,
     )
     failed = [f"failed: {error}" for error in outcome.failed.values()]
     unscored = job.unscored_images(experiment, Store(out / STORE))

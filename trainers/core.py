@@ -24,6 +24,7 @@ from trainers.machine.execution import (
     enable_gradient_checkpointing,
     grad_scaler,
 )
+from trainers.machine.leaving import asked, leave_if_asked
 from trainers.machine.processes import ALONE, Processes
 from trainers.machine.sharding import full_tensor, gather_network
 from trainers.metrics import (
@@ -139,6 +140,9 @@ class Trainer:
         That may be one of a run of other length whose steps so far are the same. Leaves the
         network, the log of every step and a record of them in ``folder``, and the last checkpoint
         if it is to be kept. How often one is written changes nothing in the result.
+
+        Raises:
+            Leave: If the process is asked to leave, once there is a checkpoint.
         """
         self._resume(folder)
         main, log_file = self.processes.main, folder / METRICS
@@ -151,9 +155,11 @@ class Trainer:
                 if main and on_step is not None:
                     on_step(self.step, metrics)
                 # The last step, too: what is trained is not lost while the network is written.
-                if self.step % checkpoint_every == 0 or self.step == self.config.steps:
+                last = self.step == self.config.steps
+                if self.step % checkpoint_every == 0 or last or asked():
                     log.sync()
                     self._save(folder, log.sha256)
+                    leave_if_asked()
             log.sync()
         self._save_result(folder, keep_checkpoint)
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, their locks and their hashes."""
+"""Files that are either whole or absent, and their hashes."""
 
 import errno
 import fcntl
@@ -9,16 +9,12 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from platform import node
 from typing import Any
 
 from trainers.errors import UserError
-from trainers.input.paths import regular
 
 
 def _mode() -> int:
@@ -28,8 +24,6 @@ def _mode() -> int:
 
 
 MODE = _mode()  # Once, and before there are threads whose files it could touch.
-PATIENCE = 1.5
-"""Seconds of waiting for a lock after which it is told who holds it."""
 ROOM = 1 << 20
 """Bytes that a folder must have room for, or there is no use in beginning."""
 MENDS = {
@@ -166,45 +160,6 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write text atomically, as UTF-8 with Unix line ends."""
     write_bytes(path, text.encode())
-
-
-@contextmanager
-def locked(lock: Path) -> Iterator[None]:
-    """Hold a lock file, which is made if need be, against other processes; waits for its holder.
-
-    It is told who that is. The kernel frees the locks of a process that has ended, however it did.
-
-    Raises:
-        UserError: If there is something else in its place, or it cannot be written.
-    """
-    with writing(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        if lock.exists():
-            regular(lock)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        _wait(handle, lock)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        with suppress(OSError):  # A full disk can be locked, too.
-            os.pwrite(handle, f"process {os.getpid()} on {node()} since {now}\n".encode(), 0)
-        yield
-        os.truncate(handle, 0)
-    finally:
-        os.close(handle)
-
-
-def _wait(handle: int, lock: Path) -> None:
-    began = time.monotonic()
-    while True:
-        try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() - began > PATIENCE:
-                break
-            time.sleep(0.01)
-    holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-    tell(f"waiting for {lock}, which is held by {holder}, and free as soon as that ends")
-    fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def canonical_json(value: Any) -> str:

@@ -1,8 +1,8 @@
 """The command line: parse, call, print. Nothing heavy is imported before a command runs.
 
 One file holds each group of commands, and this one names them all. Exit codes: 0 done; 1 wrong
-usage, spec or input; 2 some runs failed (the table is still written, its gaps marked); 130
-interrupted, to be resumed by the same command.
+usage, spec or input; 2 some runs failed (the table is still written, its gaps marked); 75 a stage
+left before its time was up, and 130 interrupted: the same command goes on.
 """
 
 import os
@@ -57,6 +57,7 @@ def _options(
 
 for command in (
     experiments.ablate,
+    experiments.stage,
     experiments.plan,
     experiments.train,
     about.convert,

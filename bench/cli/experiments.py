@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,6 +27,10 @@ from trainers.errors import UserError
 PixelsOption = Annotated[
     int | None, typer.Option(min=16, max=8192, help="Pixels; default: the model's.")
 ]
+Where = Literal["local", "slurm", "ray"]
+STORE = Path("runs/store")
+LEFT_EARLY = 75
+"""Exit code of a stage that was told that its time is nearly up, and can go on."""
 _ETA = " and ".join(name for name, sampler in SAMPLERS.items() if sampler.takes_eta)
 
 
@@ -41,6 +45,7 @@ def ablate(
     ] = False,
     out: OutOption = Path("runs"),
     workers: WorkersOption = None,
+    launch: Annotated[Where, typer.Option(help="What runs the stages; docs/cluster.md.")] = "local",
     notes: NotesOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -71,7 +76,7 @@ def ablate(
     if plan:
         show(experiment, out, count, as_json)
         return 0
-    done = collected(experiment, out) if collect else run(experiment, out, count)
+    done = collected(experiment, out) if collect else run(experiment, out, count, launch)
     if as_json:
         typer.echo(FORMATS["json"](done.results), nl=False)
     else:
@@ -81,6 +86,30 @@ def ablate(
     for gap in done.gaps:
         console.print(gap, style="red", soft_wrap=True)
     return 2 if done.gaps else 0
+
+
+def stage(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="16 hex digits of its id or more.")],
+    store: Annotated[Path, typer.Option(file_okay=False, help="E.g. runs/store.")] = STORE,
+) -> int:
+    """Run one stage that 'bench ablate' has planned with a store, on whatever machine.
+
+    Nothing if it is done. On SIGUSR1 it keeps what it has, and leaves with exit code 75.
+    """
+    import signal
+
+    from bench.launch.alone import run_alone
+    from bench.stages.store import Store
+    from trainers.machine.leaving import Leave, listen
+
+    listen(signal.SIGUSR1)
+    try:
+        done = run_alone(identity, store)
+    except Leave:
+        typer.echo("left early; the same command goes on from here", err=True)
+        return LEFT_EARLY
+    typer.echo(f"{done.label} is in {done.output(Store(store))}")
+    return 0
 
 
 def plan(

@@ -2,6 +2,7 @@
 
 import torch
 
+from bench.launch.devices import check_device, shares
 from bench.spec.model import Spec
 from trainers.errors import UserError
 
@@ -29,17 +30,12 @@ def check_devices(spec: Spec) -> None:
         )
 
 
-def check_device(device: str, where: str) -> None:
-    """Refuse a device that is not there.
+def gpu_shares(spec: Spec) -> list[str]:
+    """What workers of this machine take turns at: one GPU, or as many as a run has processes.
 
-    Raises:
-        UserError: If it is not one of this machine's; the message says ``where`` it was named.
+    None if the spec asks for no GPU, or names the one it means, such as ``cuda:1``.
     """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0]  # torch appends a trace of its own after that line.
-        raise UserError(
-            f"{where}: {device!r} cannot be used here ({why}): name a device of this machine, such "
-            "as 'cpu'"
-        ) from error
+    named = {device for _, device in devices(spec)}
+    if "cuda" not in named or any(device.startswith("cuda:") for device in named):
+        return []
+    return shares(spec.training.processes if spec.training.device == "cuda" else 1)

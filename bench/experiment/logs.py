@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from bench.experiment.prepare import Experiment, ImageSet
-from bench.results.steps import DECILES, EVENT, FIGURES, SCALARS, SCALES_SCHEMA, steps_schema
+from bench.results.steps import SCALES_SCHEMA, steps_schema
 from bench.stages.store import Store
 from trainers.backbones import BACKBONES
 from trainers.record import METRICS
+from trainers.steps import FIGURES, columns_of_step
 
 MOST = 100_000
 """Rows of the table, about: of longer experiments every n-th step is kept."""
@@ -54,7 +55,11 @@ def collect_steps(experiment: Experiment, store: Store, before: pa.Table | None)
     if old is not None:
         figures |= {n.removeprefix(FIGURES) for n in old.column_names if n.startswith(FIGURES)}
     schema = steps_schema(sorted(figures))
-    rows = (_row(arm, seed, line) for (arm, seed), lines in runs.items() for line in lines)
+    rows = (
+        {"arm": arm, "seed": seed, "step": line["step"], **columns_of_step(line)}
+        for (arm, seed), lines in runs.items()
+        for line in lines
+    )
     table = pa.Table.from_pylist([*rows], schema)
     if old is not None:
         table = pa.concat_tables([table, _widened(old, schema)])
@@ -72,18 +77,6 @@ def _lines(entry: ImageSet, store: Store, every: int) -> Iterator[dict[str, Any]
             acted = line["reference_action"] != "none" or line["divergence"] is not None
             if line["step"] % every == 0 or line["step"] == train.units or acted:
                 yield line
-
-
-def _row(arm: str, seed: int | None, line: dict[str, Any]) -> dict[str, Any]:
-    action = line["reference_action"]
-    return {
-        "arm": arm,
-        "seed": seed,
-        "step": line["step"],
-        EVENT: None if action == "none" else action,
-        **{name: line[key] for name, key in (SCALARS | DECILES).items()},
-        **{FIGURES + name: value for name, value in line["figures"].items()},
-    }
 
 
 def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:

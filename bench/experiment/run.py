@@ -3,21 +3,24 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 from rich.console import Console
 
 from bench.experiment.collect import collect, make_manifest, make_protocol
-from bench.experiment.devices import check_devices, devices
+from bench.experiment.devices import check_devices, devices, gpu_shares
 from bench.experiment.folder import STORE, check_folder, up_to_date
 from bench.experiment.logs import collect_scales, collect_steps
 from bench.experiment.models import check_model
 from bench.experiment.pictures import clear_pictures, collect_images
 from bench.experiment.prepare import Experiment
 from bench.experiment.sharing import share
+from bench.launch.base import Executor
 from bench.launch.graph import Outcome
-from bench.launch.local import run_stages
+from bench.launch.local import Local
 from bench.launch.progress import display
+from bench.launch.run import run_stages
 from bench.results.files import IMAGES, SCALES, STEPS, read_data, write_results
 from bench.spec.model import Spec
 from bench.stages.base import Stage
@@ -26,6 +29,7 @@ from bench.stages.store import Store
 from trainers.errors import UserError
 from trainers.files import writable_folder
 
+Where = Literal["local", "slurm", "ray"]
 Check = Callable[[Sequence[Stage], Store], None]
 """May refuse stages that are to be run in a store."""
 
@@ -58,15 +62,17 @@ def ablate(
     workers: int,
     console: Console,
     check: Check = lambda stages, store: None,
+    launch: Where = "local",
 ) -> tuple[Path, Outcome]:
     """Run an experiment below ``out`` and write its results to ``out/<name>``, tables aside.
 
     Args:
         experiment: What is run, where it is missing.
         out: Folder of store and results.
-        workers: Processes.
+        workers: Processes of this machine.
         console: Where progress is shown.
         check: Called with the stages that are missing before any of them runs.
+        launch: What runs them.
 
     Returns:
         That folder, and what ran.
@@ -82,11 +88,25 @@ def ablate(
     outcome = Outcome()
     if todo:
         check(todo, store)
-        check_devices(experiment.spec)
+        if launch == "local":  # What jobs find on their machines is looked at there.
+            check_devices(experiment.spec)
         check_model(experiment.spec, todo)
         with display(console, todo, experiment.spec.cost, workers) as shown:
-            outcome = run_stages(todo, store, workers, shown)
+            executor = _executor(launch, experiment.spec, store, workers)
+            outcome = run_stages(todo, store, executor, shown)
     return _write(experiment, out, store, anew=bool(todo)), outcome
+
+
+def _executor(launch: Where, spec: Spec, store: Store, workers: int) -> Executor:
+    if launch == "slurm":
+        from bench.launch.slurm import SlurmJobs
+
+        return SlurmJobs(store, spec.launch.slurm)
+    if launch == "ray":
+        from bench.launch.ray import RayTasks
+
+        return RayTasks(store, spec.launch.ray)
+    return Local(store, workers, gpu_shares(spec))
 
 
 def collect_done(experiment: Experiment, out: Path) -> tuple[Path, list[Stage]]:
@@ -136,7 +156,13 @@ def unscored_images(experiment: Experiment, store: Store) -> list[str]:
 
 
 def default_workers(spec: Spec) -> int:
-    """Cores this process may use; one worker where work goes to another device or is shared."""
+    """One for each GPU, or for as many as a run needs, where the spec asks for any.
+
+    Else cores that this process may use; one where runs have several processes, or a device that is
+    no GPU to be handed out.
+    """
+    if found := gpu_shares(spec):
+        return len(found)
     if spec.training.processes > 1 or any(device != "cpu" for _, device in devices(spec)):
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,10 +6,11 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.assets import model_folder
-from bench.experiment.devices import check_device, check_devices
+from bench.experiment.devices import check_devices
 from bench.experiment.resolve import Runs
 from bench.experiment.run import Check
 from bench.images.samplers import fitting
+from bench.launch.devices import check_device
 from bench.spec.model import Generate, Spec
 from bench.spec.prompts import load_prompts
 from bench.stages.generate import pool_identity, write_images

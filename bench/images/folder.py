@@ -9,9 +9,10 @@ from typing import Any
 from PIL import Image
 
 from trainers.errors import UserError
-from trainers.files import clear, clear_parts, locked, sha256_file, tell, write_text
+from trainers.files import clear, clear_parts, sha256_file, tell, write_text
 from trainers.input.paths import inside, is_regular
 from trainers.input.text import as_text, parse_json, read_jsonl
+from trainers.locks import locked
 from trainers.sealed import Seals
 from trainers.seeds import derive
 

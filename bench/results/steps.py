@@ -1,9 +1,8 @@
 """What every training step measured, ``steps.parquet``, and how it was scaled, ``scales.parquet``.
 
-From the logs of the runs, one row for each arm, seed and step. The log names the model that is
-trained ``policy``; here its errors are ``error``, those of the reference ``reference_error``. What
-an objective or a safeguard shows of itself is in columns ``figures/<name>``. A scale has a row for
-each arm and each of some timesteps, from the cleanest to the noisiest.
+From the logs of the runs, one row for each arm, seed and step, in the columns of
+:mod:`trainers.steps`. A scale has a row for each arm and each of some timesteps, from the cleanest
+to the noisiest.
 """
 
 from pathlib import Path
@@ -12,37 +11,8 @@ import pandas as pd
 import pyarrow as pa
 
 from bench.results.files import SCALES, STEPS, damaged, read_data
+from trainers.steps import DECILES, EVENT, FIGURES, SCALARS
 
-RUN = ("arm", "seed", "step")
-EVENT = "reference_event"
-"""``update``, ``freeze``, ``reinit`` or ``skip``; null where the reference did nothing."""
-SCALARS = {
-    "loss": "loss",
-    "margin": "margin",
-    "accuracy": "accuracy",
-    "lr": "lr",
-    "grad_norm": "grad_norm",
-    "divergence": "divergence",
-    "error_winner": "policy_winner",
-    "error_loser": "policy_loser",
-    "reference_error_winner": "reference_winner",
-    "reference_error_loser": "reference_loser",
-}
-"""Columns of one number, and their names in the log; null where a run has none."""
-DECILES = {
-    "decile_count": "timestep_deciles",
-    "decile_winners": "decile_winners",
-    "decile_losers": "decile_losers",
-    "decile_error_winner": "decile_policy_winner",
-    "decile_error_loser": "decile_policy_loser",
-    "decile_reference_error_winner": "decile_reference_winner",
-    "decile_reference_error_loser": "decile_reference_loser",
-    "decile_pairs": "decile_pairs",
-    "decile_correct": "decile_correct",
-}
-"""Columns of ten numbers, counts and sums by tenth of the timesteps, the cleanest first."""
-FIGURES = "figures/"
-"""What names of further columns begin with."""
 SCALES_SCHEMA = pa.schema(
     {"arm": pa.string(), "timestep": pa.int64(), "snr": pa.float64(), "scale": pa.float64()}
 )

@@ -23,8 +23,9 @@ from bench.rewards.base import Reward, Scores
 from bench.rewards.kit.shared import Shared
 from bench.spec.model import Scoring
 from trainers.errors import UserError
-from trainers.files import clear_parts, locked, write_atomically
+from trainers.files import clear_parts, write_atomically
 from trainers.input.paths import read_bytes
+from trainers.locks import locked
 from trainers.registry import aside, told
 from trainers.sealed import Seals, take, write_sealed
 

@@ -168,12 +168,12 @@ def _changes(spec: Spec) -> Changes:
             _refuse_overlap(parts, on)
             _add(changes, arm_name(objective, parts), parts, (delta, *on))
     for name, control in spec.controls.items():
-        if control.of not in changes:
+        if (origin := spec.origin(control)) not in changes:
             raise UserError(
-                f"control {key_text(name)!r} starts from an unknown arm {shown(control.of)}: known "
+                f"control {key_text(name)!r} starts from an unknown arm {shown(origin)}: known "
                 f"are {listed(changes)}"
             )
-        _add(changes, name, (), (*changes[control.of][1], control.set))
+        _add(changes, name, (), (*changes[origin][1], control.set))
     return changes
 
 
@@ -225,7 +225,8 @@ def _comparisons(spec: Spec) -> Iterator[Comparison]:
     """What objectives, components and controls make of the family.
 
     Objective against base, every component added to every arm without it, all components against
-    none, every objective against every earlier one, and every control against its origin.
+    none, every objective against every earlier one, and every control against its origin; a rival
+    against the base model and all components, too.
     """
     names = tuple(spec.components)
     for objective in spec.objectives:
@@ -241,7 +242,13 @@ def _comparisons(spec: Spec) -> Iterator[Comparison]:
     for earlier, later in combinations(spec.objectives, 2):
         yield _difference(later, earlier, f"does {later} beat {earlier}?")
     for name, control in spec.controls.items():
-        yield _difference(name, control.of, f"does {name} beat {control.of}?")
+        origin = spec.origin(control)
+        yield _difference(name, origin, f"does {name} beat {origin}?")
+        if control.of is None:
+            yield _difference(name, BASE, f"does {name} beat the base model?")
+            if names:
+                on = arm_name(origin, names)
+                yield _difference(on, name, f"does {on} beat {name}?")
 
 
 def _at_best(made: Comparison, tuned: Collection[str]) -> Comparison | None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr, model_validator
 
 from bench.assets import specs_folder
+from bench.spec.launch import Launch
 from trainers.errors import UserError
 from trainers.input.checked import Checked, check, key_text, refuse_odd, shown
 from trainers.input.paths import there
@@ -35,8 +36,9 @@ class Component(Checked):
 class Control(Checked):
     """A further arm, compared with an arm it is derived from."""
 
-    of: str
-    """The arm it starts from and is compared with."""
+    of: str | None = None
+    """The arm it starts from and is compared with. Without one it is a rival: it starts from the
+    first objective, and is compared with the base model and with all components of it, too."""
     set: Overrides = Field(min_length=1)
 
 
@@ -89,6 +91,10 @@ class Training(Checked):
     """Whether a store keeps the last one, from which a run of more steps goes on."""
     share_reference: bool = True
     """Compute errors of the pretrained network once for all runs that would compute the same."""
+    log_with: tuple[str, ...] = ()
+    """Trackers of accelerate that are told of every step, e.g. ``tensorboard``."""
+    log_to: str = "trackers"
+    """Folder for trackers that write files."""
 
 
 class Scoring(Checked):
@@ -215,6 +221,8 @@ class Spec(Checked):
     settings; see ``trainers.data.sources``. What is made of them is ``train.data``."""
     encoding: Encoding = Encoding()
     training: Training = Training()
+    launch: Launch = Field(Launch(), exclude=True)
+    """What a cluster gives each kind of stage. Execution only, and in no manifest."""
     labelled_by: tuple[str, ...] = ()
     """Rewards that the preferences of the pairs were made from: tables mark them."""
     train: dict[str, Any]
@@ -256,6 +264,10 @@ class Spec(Checked):
         if clash := set(self.objectives) & set(self.controls):
             raise ValueError(f"an objective and a control are both called {shown(min(clash))}")
         return self
+
+    def origin(self, control: Control) -> str:
+        """The arm that a control starts from."""
+        return next(iter(self.objectives)) if control.of is None else control.of
 
     @contextmanager
     def named(self) -> Iterator[None]:

@@ -68,7 +68,7 @@ def _tuning(spec: Spec) -> Tuning:
 def _space(spec: Spec, arm: str) -> Space:
     """That of the arm, else of its objective, else of all."""
     tuning = _tuning(spec)
-    objective = spec.controls[arm].of if arm in spec.controls else arm
+    objective = spec.origin(spec.controls[arm]) if arm in spec.controls else arm
     owners = [name for name in spec.objectives if f"{objective}+".startswith(f"{name}+")]
     for name in (arm, *sorted(owners, key=len, reverse=True)):
         if name in tuning.spaces:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.spec.launch import Work
 from bench.spec.model import Cost
 from bench.stages.store import Status, Store
 from trainers.errors import UserError
@@ -28,6 +29,8 @@ class Stage(ABC):
 
     kind: ClassVar[str]
     """Name of the folder of the store that holds the outputs."""
+    work: ClassVar[Work]
+    """What a spec calls the kind where it says what machines give it."""
     order: ClassVar[int]
     """Place of the kind in the pipeline: of stages that are ready, those of a lower one begin."""
     logged: ClassVar[bool] = True
@@ -45,6 +48,11 @@ class Stage(ABC):
     @abstractmethod
     def units(self) -> int:
         """How many units of work there are: steps, images, scores."""
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """The torch device that it runs on."""
 
     @abstractmethod
     def expected_seconds(self, cost: Cost) -> float:
@@ -71,6 +79,15 @@ class Stage(ABC):
     def id(self) -> str:
         """sha256 of kind, key and the identities of what it needs."""
         return identify(self.kind, self.key(), [stage.id for stage in self.needs])
+
+    def verify_inputs(self) -> None:  # noqa: B027
+        """Refuse a model or data that are not, by their sha256, what the stage was planned with.
+
+        Whoever planned it has hashed them; this is for a process that was only told where they lie.
+
+        Raises:
+            UserError: If one differs; the message says where it lies.
+        """
 
     def done(self, store: Store) -> Status | None:
         """The record of this stage if it, and all it was made from, is as recorded.
@@ -107,7 +124,11 @@ class Stage(ABC):
         inputs: dict[str, str] = {}
         for stage in self.needs:
             source = stage.done(store)
-            assert source is not None, f"{stage.label} must run before {self.label}"
+            if source is None:
+                raise UserError(
+                    f"{self.label} needs {stage.label}, which is not done in {store.root}: run "
+                    f"that first (bench stage {stage.id[:16]})"
+                )
             inputs[stage.id] = source.digest
         store.claim(self.kind, self.id, inputs, self.resumes)
         began = time.monotonic()

@@ -1,9 +1,11 @@
 """The stage that encodes pairs, and pairs as a training run opens them."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.spec.launch import Work
 from bench.spec.model import Cost, Encoding
 from bench.stages.base import Report, Stage
 from bench.stages.store import CACHE, Store, as_json, locked
@@ -51,6 +53,7 @@ class EncodeStage(Stage):
     """
 
     kind: ClassVar[str] = "encode"
+    work: ClassVar[Work] = "encode"
     order: ClassVar[int] = 0
     backbone: str
     base: Path
@@ -84,9 +87,24 @@ class EncodeStage(Stage):
         """Images."""
         return 2 * self.pairs
 
+    @property
+    def device(self) -> str:
+        """See the base class."""
+        return self.encoding.device
+
     def expected_seconds(self, cost: Cost) -> float:
         """As scoring: an image passes through one model once."""
         return self.units * cost.score
+
+    def verify_inputs(self) -> None:
+        """See the base class."""
+        verify_model(self.backbone, self.base, self.base_sha256)
+        if (found := self.source.open().sha256()) != self.data_sha256:
+            raise UserError(
+                f"the pairs of {self.source.resolved()} are not those that were planned with: "
+                f"expected sha256 {self.data_sha256[:16]}, got {found[:16]}: let all machines read "
+                "the same data"
+            )
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
@@ -104,6 +122,20 @@ class EncodeStage(Stage):
             self.prefixes,
             folder,
             cache,
+        )
+
+
+@cache
+def verify_model(backbone: str, folder: Path, sha256: str) -> None:
+    """Refuse a model whose files are not those of an identity; a process looks once.
+
+    Raises:
+        UserError: If they are others.
+    """
+    if (found := BACKBONES.get(backbone)(folder).sha256()) != sha256:
+        raise UserError(
+            f"{folder} is not the model that was planned with: expected sha256 {sha256[:16]}, got "
+            f"{found[:16]}: let all machines read the same files"
         )
 
 

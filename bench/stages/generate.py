@@ -22,8 +22,10 @@ from bench.images.folder import (
     write_index,
 )
 from bench.images.samplers import fitting
+from bench.spec.launch import Work
 from bench.spec.model import Cost, Generate
 from bench.stages.base import Report, Stage
+from bench.stages.encode import verify_model
 from bench.stages.store import Store
 from bench.stages.train import TrainStage
 from trainers.backbones import BACKBONES
@@ -37,6 +39,7 @@ class GenerateStage(Stage):
     """The images of one model for a prompt set."""
 
     kind: ClassVar[str] = "images"
+    work: ClassVar[Work] = "generate"
     order: ClassVar[int] = 3
     settings: Generate
     first_index: int
@@ -79,6 +82,11 @@ class GenerateStage(Stage):
         """Images."""
         return len(self.prompts) * self.settings.images_per_prompt
 
+    @property
+    def device(self) -> str:
+        """See the base class."""
+        return self.settings.device
+
     def expected_seconds(self, cost: Cost) -> float:
         """See the base class."""
         return self.units * cost.image
@@ -87,6 +95,10 @@ class GenerateStage(Stage):
     def needs(self) -> tuple[Stage, ...]:
         """See the base class."""
         return (self.train,) if self.train else ()
+
+    def verify_inputs(self) -> None:
+        """See the base class."""
+        verify_model(self.backbone, self.base, self.base_sha256)
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""

@@ -15,14 +15,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bench.spec.launch import Work
 from bench.spec.model import Cost, Training
 from bench.stages.base import Report, Stage
-from bench.stages.encode import EncodeStage, StoredPairs, open_pairs
-from bench.stages.store import Store
+from bench.stages.encode import EncodeStage, StoredPairs, open_pairs, verify_model
+from bench.stages.store import Store, locked
 from bench.terminal import silence_libraries
 from trainers.backbones import BACKBONES
 from trainers.config import TrainConfig
-from trainers.files import canonical_json, clear, sha256_text, tell, write_atomically
+from trainers.files import (
+    canonical_json,
+    clear,
+    clear_parts,
+    sha256_text,
+    tell,
+    write_atomically,
+)
 from trainers.machine.batches import split_batch
 from trainers.machine.processes import joined, launched
 from trainers.machine.spawn import send, spawn
@@ -39,6 +47,7 @@ class ReferenceStage(Stage):
     """Errors of the pretrained network at the first positions of a seed's stream."""
 
     kind: ClassVar[str] = "reference"
+    work: ClassVar[Work] = "train"
     order: ClassVar[int] = 1
     config: TrainConfig
     """Any of the runs that share them."""
@@ -64,6 +73,11 @@ class ReferenceStage(Stage):
         """Positions."""
         return self.positions
 
+    @property
+    def device(self) -> str:
+        """See the base class."""
+        return self.training.device
+
     def expected_seconds(self, cost: Cost) -> float:
         """One forward pass of each image."""
         return self.units * cost.network_pass * self.config.objective.images
@@ -73,17 +87,24 @@ class ReferenceStage(Stage):
         """See the base class."""
         return (self.encode,)
 
+    def verify_inputs(self) -> None:
+        """See the base class."""
+        verify_model(self.config.backbone, self.base, self.config.base_sha256)
+        self.encode.verify_inputs()
+
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
         encoded = self.encode.done(store)
         assert encoded is not None, "pairs are encoded before they are looked at"
         kind = sha256_text(canonical_json(self.shared))
         pool = store.pool(self.kind) / encoded.digest[:16] / kind[:16]
-        pieces = _take(pool)
-        if (first := _length(pieces)) < self.positions:
-            run = (self.config, self.base, self.encode.stored(store), self.training)
-            extend(*run, pool, first, self.positions, report)
+        with locked(pool):  # Against an experiment that needs more of them, or fewer.
+            clear_parts(pool)
             pieces = _take(pool)
+            if (first := _length(pieces)) < self.positions:
+                run = (self.config, self.base, self.encode.stored(store), self.training)
+                extend(*run, pool, first, self.positions, report)
+                pieces = _take(pool)
         errors = torch.cat(pieces, dim=1)[:, : self.positions]
         write_atomically(folder / ERRORS, partial(_save, errors))
 

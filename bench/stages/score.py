@@ -20,6 +20,7 @@ from bench.rewards.engine import (
     write_scores,
 )
 from bench.rewards.kit.shared import Shared
+from bench.spec.launch import Work
 from bench.spec.model import Cost, Scoring
 from bench.stages.base import Report, Stage
 from bench.stages.generate import GenerateStage
@@ -37,6 +38,7 @@ class ScoreStage(Stage):
     """The scores of one reward for one set of images."""
 
     kind: ClassVar[str] = "scores"
+    work: ClassVar[Work] = "score"
     order: ClassVar[int] = 4
     logged: ClassVar[bool] = False
     reward: str
@@ -55,6 +57,11 @@ class ScoreStage(Stage):
     def units(self) -> int:
         """Scores."""
         return self.images.units
+
+    @property
+    def device(self) -> str:
+        """See the base class."""
+        return self.scoring.device
 
     def expected_seconds(self, cost: Cost) -> float:
         """See the base class."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers import files
+from trainers import locks
 from trainers.data.cache import is_whole
 from trainers.errors import UserError
 from trainers.files import (
@@ -65,10 +65,17 @@ class Status:
 class Store:
     """A folder of artefacts."""
 
-    def __init__(self, root: Path) -> None:
-        """``root`` is made when something is first stored."""
+    def __init__(self, root: Path, suspicious: bool = False) -> None:
+        """A store.
+
+        Args:
+            root: Made when something is first stored.
+            suspicious: Hash every file once, whatever another machine has noted of it.
+        """
         self.root = root
+        self._suspicious = suspicious
         self._verified: dict[str, Status] = {}
+        self._held: dict[str, locks.Lease] = {}
 
     def folder(self, kind: str, identity: str) -> Path:
         """Where an artefact lies, or would lie."""
@@ -94,7 +101,7 @@ class Store:
         status = _read(folder)
         if status.id != identity:
             raise _damaged(folder, f"{folder / STATUS} belongs to {status.id[:16]}")
-        _check(folder, status, _Memory(folder))
+        _check(folder, status, None if self._suspicious else _Memory(folder))
         self._verified[identity] = status
         return status
 
@@ -144,31 +151,44 @@ class Store:
         if resume and is_regular(mark) and mark.read_bytes() == text.encode():
             return
         for path in sorted(folder.iterdir(), key=lambda path: path.name != STATUS):
-            if path.name != LOCK:
+            if not path.name.startswith(LOCK):
                 clear(path)
         write_text(mark, text)
 
     def record(self, kind: str, identity: str, inputs: dict[str, str], seconds: float) -> Status:
-        """Hash what lies in an artefact's folder and declare it done."""
+        """Hash what lies in an artefact's folder and declare it done.
+
+        Raises:
+            UserError: If the lock that was held was lost to another process meanwhile.
+        """
         folder = self.folder(kind, identity)
         status = Status(identity, inputs, _outputs(folder), round(seconds, 3))
+        if identity in self._held:
+            self._held[identity].check()
         said = seal_record(vars(status))
         write_text(folder / STATUS, json.dumps(said, indent=1, sort_keys=True) + "\n")
         return status
 
-    def lock(self, kind: str, identity: str) -> contextlib.AbstractContextManager[Path]:
+    @contextlib.contextmanager
+    def lock(self, kind: str, identity: str) -> Iterator[Path]:
         """Hold an artefact against other processes; waits for whoever holds it now."""
-        return locked(self.folder(kind, identity))
+        folder = self.folder(kind, identity)
+        with locks.locked(folder / LOCK) as lease:
+            self._held[identity] = lease
+            try:
+                yield folder
+            finally:
+                del self._held[identity]
 
-    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["Store"], tuple[Path, bool]]:
         """Another process looks for itself."""
-        return Store, (self.root,)
+        return Store, (self.root, self._suspicious)
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[Path]:
     """Hold the folder of an artefact, which is made if need be."""
-    with files.locked(folder / LOCK):
+    with locks.locked(folder / LOCK):
         yield folder
 
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.spec.launch import Work
 from bench.spec.model import Cost, Training
 from bench.stages.base import Report, Stage
-from bench.stages.encode import EncodeStage, StoredPairs, open_pairs
+from bench.stages.encode import EncodeStage, StoredPairs, open_pairs, verify_model
 from bench.stages.prefix import keep_end, take_up
 from bench.stages.reference import ReferenceStage, read_errors
 from bench.stages.store import Store
@@ -15,11 +16,14 @@ from trainers.backbones import BACKBONES
 from trainers.config import TrainConfig
 from trainers.core import OnStep, Trainer
 from trainers.machine.batches import split_batch
+from trainers.machine.leaving import leave_if_asked
 from trainers.machine.processes import joined, launched
 from trainers.machine.spawn import send, spawn
+from trainers.metrics import StepMetrics
 from trainers.record import CHECKPOINT, is_finished
 from trainers.reference_errors import known_positions
 from trainers.sealed import drop
+from trainers.tracking import check_trackers, tracked
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class TrainStage(Stage):
     """One training run."""
 
     kind: ClassVar[str] = "train"
+    work: ClassVar[Work] = "train"
     order: ClassVar[int] = 2
     resumes: ClassVar[bool] = True
     config: TrainConfig
@@ -37,6 +42,14 @@ class TrainStage(Stage):
     errors: ReferenceStage | None = None
     """Execution only: where errors of the pretrained network are taken from, if not computed."""
 
+    def __post_init__(self) -> None:
+        """Refuse trackers that are not there now, rather than after the encoding.
+
+        Raises:
+            UserError: If so.
+        """
+        check_trackers(self.training.log_with)
+
     def key(self) -> dict[str, Any]:
         """The run's configuration, defaults included."""
         return self.config.model_dump(mode="json")
@@ -45,6 +58,11 @@ class TrainStage(Stage):
     def units(self) -> int:
         """Optimiser steps."""
         return self.config.steps
+
+    @property
+    def device(self) -> str:
+        """See the base class."""
+        return self.training.device
 
     def expected_seconds(self, cost: Cost) -> float:
         """Pairs of every step, by the passes that each takes."""
@@ -65,6 +83,11 @@ class TrainStage(Stage):
     def follows(self) -> tuple[Stage, ...]:
         """See the base class."""
         return self.needs if self.errors is None else (*self.needs, self.errors)
+
+    def verify_inputs(self) -> None:
+        """See the base class; lost encodings are made again, from the same pairs."""
+        verify_model(self.config.backbone, self.base, self.config.base_sha256)
+        self.encode.verify_inputs()
 
     def run(self, folder: Path, store: Store, report: Report) -> None:
         """See the base class."""
@@ -114,16 +137,22 @@ def train(
         known: Folder of errors of the pretrained network, of which none is computed again.
 
     Raises:
-        UserError: If a process died, a setting does not fit, or the folder holds another run.
+        UserError: If a process died, a setting does not fit, a tracker fails, or the folder holds
+            another run.
     """
     if is_finished(folder, config):
         if not training.keep_checkpoint:
             drop(folder / CHECKPOINT)
         return
+
+    def heard(step: tuple[int, StepMetrics]) -> None:
+        on_step(*step)
+        leave_if_asked()
+
     if training.processes > 1 and launched() == 1:
         spawn(
             training.processes, _train_in_group, known, config, base, pairs, training, folder,
-            on_message=lambda step: on_step(*step),
+            on_message=heard,
         )  # fmt: skip
         return
     with joined(training.device, config.precision) as processes:
@@ -131,7 +160,9 @@ def train(
         data = open_pairs(pairs, backbone, config.data)
         errors = None if known is None else read_errors(known)
         trainer = Trainer(config, backbone, data, processes, errors)
-        trainer.run(folder, on_step, training.checkpoint_every, training.keep_checkpoint)
+        trackers = training.log_with if processes.main else ()
+        with tracked(trackers, config, Path(training.log_to), on_step) as told:
+            trainer.run(folder, told, training.checkpoint_every, training.keep_checkpoint)
 
 
 def _train_in_group(

@@ -226,7 +226,7 @@ def _read_image(folder: Path) -> object:
 @cache
 def _results() -> dict[str, bytes]:
     """The files of a small result folder: committed evidence, cut to a few prompts."""
-    evidence = Path(__file__).parents[2] / "results/mini"
+    evidence = Path(__file__).parents[2] / "results/first-world"
     scores, protocol = read_scores(evidence)
     raw = protocol.model_dump(mode="json")
     raw["prompts"]["ids"] = raw["prompts"]["ids"][:8]

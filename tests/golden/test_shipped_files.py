@@ -8,6 +8,8 @@ from bench.assets import differing, mini_folder, shipped_models
 from bench.estimate.plan import budget
 from bench.experiment.prepare import prepare
 from bench.report import boards
+from bench.report.figures import folder as figures
+from bench.report.figures.source import read_source
 from bench.report.folder import stale
 from bench.results.files import PROTOCOL, read_manifest, read_protocol
 from bench.rewards import REWARDS
@@ -31,6 +33,13 @@ def test_every_committed_table_is_what_its_scores_give(folder: Path) -> None:
 def test_the_committed_leaderboard_is_what_the_results_give() -> None:
     folder = ROOT / "results"
     assert boards.stale(boards.read_board([folder], published=True), folder) == []
+
+
+def test_the_figures_of_the_documents_are_what_the_evidence_gives() -> None:
+    """Those of ``bench figures results/first-world --out docs/figures``, byte for byte."""
+    drawn = figures.render([read_source(ROOT / "results/first-world")])
+    assert {figure.name for figure in drawn.figures} > {"intervals", "agreement"}
+    assert figures.stale(ROOT / "docs/figures", drawn) == []
 
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)

@@ -44,10 +44,10 @@ PATTERN = ((1, 0), (2, 0), (3, 1), (3, 2), (3, 0), (4, 0))
 SMALL = {1: (0,), 2: (0, 1), 3: (0, 1, 4)}
 """Comparisons of families of fewer than six."""
 PROMPT_SD, RESIDUAL_SD = 0.021, 0.022
-"""Of one arm, in the evidence of results/mini: sqrt(2) times as much in a comparison."""
+"""Of one arm, in the evidence of results/first-world: sqrt(2) times as much in a comparison."""
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 SEEDS = (3, 4, 5, 6, 8)
-SCORES = Path(__file__).parents[2] / "results" / "mini" / "scores.parquet"
+SCORES = Path(__file__).parents[2] / "results" / "first-world" / "scores.parquet"
 COMPARISONS = (
     ("DPO", "base"),
     ("DPO+A", "DPO"),
@@ -336,7 +336,7 @@ def experiment(
     difference: float = 0.0,
     seed_sd: float = 0.0035,
 ) -> list[Array]:
-    """Matrices of DPO - base and the six comparisons, noise as in results/mini, S x P each.
+    """Matrices of DPO - base and the six comparisons, noise as in results/first-world, S x P each.
 
     ``difference`` is that of X - DPO.
     """
@@ -422,7 +422,7 @@ def components(_: int) -> None:
     family = [arms[on] - arms[off] for on, off in COMPARISONS]
     noise = seed_noise(family)
     print("Standard deviations between seeds, between prompts and of the rest; shares of the")
-    print("variance of the mean; results/mini, oracle, 6 seeds x 200 prompts\n")
+    print("variance of the mean; results/first-world, oracle, 6 seeds x 200 prompts\n")
     print_row(
         "comparison", "seed sd", "prompt sd", "rest sd", "MSs / MSe", "seeds", "prompts", "rest"
     )

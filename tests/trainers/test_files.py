@@ -3,13 +3,10 @@
 import errno
 import hashlib
 import math
-import os
-import re
 import shutil
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +15,11 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from trainers import checkpoint, files
+from trainers import checkpoint
 from trainers.errors import UserError
 from trainers.files import (
     canonical_json,
     clear_parts,
-    locked,
     sha256_file,
     sha256_text,
     tree_hashes,
@@ -238,49 +234,6 @@ def test_a_failed_checkpoint_leaves_the_last_one(
     with pytest.raises(OSError, match="no space"):
         run.save(tmp_path / "c")
     assert (tmp_path / "c").read_bytes() == before
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from trainers.files import locked
-with locked(Path(sys.argv[1])):
-    print("inside", flush=True)
-    time.sleep(120)
-"""
-
-
-def test_who_holds_a_lock_is_told_and_a_dead_holder_holds_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(files, "PATIENCE", 0.1)
-    lock = tmp_path / ".lock"
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(lock)], stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "inside\n"
-        threading.Timer(0.5, holder.kill).start()
-        with locked(lock):
-            pass
-    told = capfd.readouterr().err
-    assert re.fullmatch(
-        rf"waiting for {lock}, which is held by process {holder.pid} on \S+ since \S+, and free as "
-        r"soon as that ends\n",
-        told,
-    )
-    with locked(lock):  # Nobody to wait for.
-        pass
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_a_lock_that_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    make(tmp_path / ".lock")
-    with (
-        pytest.raises(UserError, match=r"\.lock: expected a file, got a"),
-        locked(tmp_path / ".lock"),
-    ):
-        pass
 
 
 def full(part: Path) -> None:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from trainers.errors import UserError
-from trainers.files import as_json, locked, sha256_file, write_text
+from trainers.files import as_json, sha256_file, write_text
 from trainers.home import home
 from trainers.input.text import read_json
+from trainers.locks import locked
 from trainers.sealed import open_record, seal_record
 
 LARGE = 1 << 26

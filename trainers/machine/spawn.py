@@ -10,11 +10,11 @@ import queue
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing.queues import Queue
+from multiprocessing.queues import Queue, SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -30,12 +30,18 @@ class Workers:
     They also end when this process does, however it ends.
     """
 
-    def __init__(self, count: int) -> None:
-        """``count`` processes are started when there is something to do."""
+    def __init__(self, count: int, environments: Sequence[Mapping[str, str]] = ()) -> None:
+        """``count`` processes are started when there is something to do.
+
+        Each adds one of the ``environments`` to its own, in turn, before it loads anything.
+        """
         context = multiprocessing.get_context("spawn")
         self._messages: Queue[Any] = context.Queue()
+        turns: SimpleQueue[Mapping[str, str]] = context.SimpleQueue()  # Without a thread.
+        for number in range(count):
+            turns.put(environments[number % len(environments)] if environments else {})
         self._pool = ProcessPoolExecutor(
-            count, context, initializer=_start, initargs=(self._messages,)
+            count, context, initializer=_start, initargs=(self._messages, turns)
         )
 
     def submit(self, function: Callable[..., None], *arguments: Any) -> Future[None]:
@@ -180,7 +186,7 @@ def _join(
     function(*arguments)
 
 
-def _start(messages: "Queue[Any]") -> None:
+def _start(messages: "Queue[Any]", turns: "SimpleQueue[Mapping[str, str]]") -> None:
     """Set a new process up: one thread, its parent to tell, and no life after it.
 
     Whatever prints here, standard output is the parent's.
@@ -188,7 +194,7 @@ def _start(messages: "Queue[Any]") -> None:
     global _to_parent
     os.dup2(2, 1)
     _to_parent = messages
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **turns.get()}
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

@@ -10,7 +10,7 @@ from bench.report.figures.source import Source, few
 from bench.report.figures.style import COLOURS, GREY, named, panels
 from bench.results.analysis import Array
 
-MOST, COLUMNS, POINTS = 9, 3, 600
+MOST, COLUMNS, POINTS = 9, 3, 400
 
 
 def draw(sources: Sequence[Source]) -> Drawn:

@@ -9,7 +9,7 @@ from bench.report.figures import curves
 from bench.report.figures.base import Drawn, Figure, Undrawn
 from bench.report.figures.source import Source, few, gated, updating
 from bench.report.figures.style import GREY, Look, looks, named, panels
-from bench.results.steps import EVENT
+from trainers.steps import EVENT
 
 MOST, FROZEN = 6, 2
 

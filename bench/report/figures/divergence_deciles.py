@@ -13,7 +13,7 @@ import pandas as pd
 from bench.report.figures import curves
 from bench.report.figures.base import Drawn, Figure, Undrawn
 from bench.report.figures.deciles import TENTHS, by_tenth, seed_mean
-from bench.report.figures.source import Source, few, gated, updating, without
+from bench.report.figures.source import Settings, Source, few, gated, updating, without
 from bench.report.figures.style import GREY, looks, named, panels
 from bench.results.analysis import Array
 
@@ -92,14 +92,21 @@ def _divergence(source: Source, arm: str) -> Array | None:
     if not updating(source.settings[arm]):
         return None
     rows = curves.of_arm(source, arm)
+    drawn = _drawing(source.settings[arm])
     for other, settings in source.settings.items():
-        if updating(settings):
+        if updating(settings) or _drawing(settings) != drawn:
             continue
         both = rows.merge(curves.of_arm(source, other), on=KEYS, suffixes=("", "_frozen"))
         if len(both) == len(rows) > 0 and _same_draws(both):
             worse = _winners(both, "") - _winners(both, "_frozen")
             return by_tenth(both, worse, curves.sums(both, "decile_winners"))
     return None
+
+
+def _drawing(settings: Settings) -> Settings:
+    """What decides which pairs and timesteps a step draws; the counts tell whether that is all."""
+    kept = ("batch_size", "data", "timesteps.law")
+    return {key: value for key, value in settings.items() if key.startswith(kept)}
 
 
 def _winners(both: pd.DataFrame, side: str) -> Array:

@@ -13,6 +13,8 @@ MARKS: dict[VerdictWord, tuple[str, str]] = {
     "hurts": ("v", COLOURS[1]),
     "equivalent": ("s", COLOURS[0]),
     "inconclusive": ("o", GREY),
+    "conditional": ("D", COLOURS[4]),
+    "blocked": ("X", COLOURS[3]),
 }
 """Marker and colour of each verdict."""
 

@@ -12,6 +12,7 @@ from bench import stats
 from bench.results.analysis import Array, Results, analyse, signed_scores
 from bench.results.files import MANIFEST, read_manifest, read_scores
 from bench.results.steps import read_scales, read_steps
+from trainers.files import canonical_json
 
 Settings = dict[str, Any]
 """Dotted keys of a run and their values."""
@@ -63,9 +64,10 @@ class Source:
         """What every caption ends with: how much there is, and what it is to be taken for."""
         protocol = self.results.protocol
         seeds = len([*protocol.training_seeds()])
+        alone = "; intervals are conditional on that one run" if seeds == 1 else ""
         return (
             f"{len(protocol.prompts.ids)} prompts of {protocol.prompts.name}, "
-            f"{protocol.images.per_prompt} image(s) each, {seeds} training seed(s). "
+            f"{protocol.images.per_prompt} image(s) each, {seeds} training seed(s){alone}. "
             f"{protocol.title}. Read as: {protocol.label}."
         )
 
@@ -124,16 +126,10 @@ def without(settings: Settings, *keys: str) -> Settings:
 
 def alike(settings: Mapping[str, Settings], *keys: str) -> list[list[str]]:
     """Arms in groups of equal settings but for some keys, as :func:`without` takes them."""
-    groups: list[tuple[Settings, list[str]]] = []
+    groups: dict[str, list[str]] = {}
     for arm, own in settings.items():
-        rest = without(own, *keys)
-        for known, names in groups:
-            if known == rest:
-                names.append(arm)
-                break
-        else:
-            groups.append((rest, [arm]))
-    return [names for _, names in groups]
+        groups.setdefault(canonical_json(without(own, *keys)), []).append(arm)
+    return [*groups.values()]
 
 
 def told(settings: Settings, others: Iterable[Settings]) -> str:

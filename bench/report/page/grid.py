@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from bench.report.numbers import number, scale
+from bench.report.figures.source import Source
+from bench.report.numbers import scale
+from bench.report.page.pairs import signs, text
 from bench.report.page.pictures import Picture, Pictures
-from bench.results.analysis import Cubes, Results
 
 
 @dataclass(frozen=True)
@@ -30,17 +29,14 @@ class Row:
     cells: tuple[Cell, ...]
 
 
-def grid(results: Results, cubes: Cubes, pictures: Pictures, prompts: int) -> Iterator[Row]:
+def grid(source: Source, pictures: Pictures, prompts: int) -> Iterator[Row]:
     """The first ``prompts`` of the set, those of which there is a picture."""
-    protocol = results.protocol
-    own, like = cubes[protocol.primary], scale(results, protocol.primary)
+    protocol = source.results.protocol
+    primary, sign = protocol.primary, signs(source)[protocol.primary]
+    own, like = source.scores[primary], scale(source.results, primary)
     for place, prompt in enumerate(protocol.prompts.ids[:prompts]):
         found = {a.name: pictures.get(a.name, a.seeds[0], prompt, 0) for a in protocol.arms}
         if any(found.values()):
-            values = {name: float(own[name][0, place, 0]) for name in found}
-            cells = (Cell(name, found[name], _text(value, like)) for name, value in values.items())
+            values = {name: sign * float(own[name][0, place, 0]) for name in found}
+            cells = (Cell(name, found[name], text(value, like)) for name, value in values.items())
             yield Row(place, pictures.prompt(prompt), tuple(cells))
-
-
-def _text(value: float, like: float) -> str:
-    return "missing" if np.isnan(value) else number(value, like)

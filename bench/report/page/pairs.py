@@ -1,22 +1,20 @@
-"""Pairs of images as a page shows them: how they differ by each reward, and which stand out."""
+"""Pairs of images: how they differ by each reward, and which stand out of a comparison."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from bench.report.figures.source import Source
 from bench.report.numbers import number, scale, signed
 from bench.report.page.pictures import Picture, Pictures
-from bench.results.analysis import Array, Cubes, Results
-from bench.results.protocol import Comparison, Protocol
+from bench.results.analysis import Array
+from bench.results.protocol import Comparison
 
 OUTSTANDING = 3
 """Pairs of each kind that a comparison shows, of as many prompts."""
-COMPARISONS = 40
-"""Comparisons of which a page shows what stands out, the first ones."""
-SCORES = 400_000
-"""Scores that a page holds for its browser: about 2 MB."""
+Place = tuple[int, int, int]
+"""Of a pair: training seed, prompt and number of the image."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +44,32 @@ class Outstanding:
     """What stands out of one comparison."""
 
     comparison: Comparison
+    heads: tuple[str, str]
+    """What both sides are called."""
     wins: tuple[Pair, ...]
     losses: tuple[Pair, ...]
     disagreements: tuple[Pair, ...]
     """Where rewards take different sides most; none if there is one reward."""
 
 
-def gains(cubes: Cubes, comparison: Comparison, protocol: Protocol) -> dict[str, Array]:
+def gains(source: Source, comparison: Comparison) -> dict[str, Array]:
     """Differences ``[S, P, K]`` of a comparison by reward, above 0 where *on* is better."""
-    signs = {r.name: 1.0 if r.direction == "higher" else -1.0 for r in protocol.rewards}
     return {
-        reward: signs[reward] * (_sum(arms, comparison.on) - _sum(arms, comparison.off))
-        for reward, arms in cubes.items()
+        reward: _sum(arms, comparison.on) - _sum(arms, comparison.off)
+        for reward, arms in source.scores.items()
     }
 
 
-def heads(comparison: Comparison) -> tuple[str, str]:
-    """What both sides of a comparison are called."""
-    return " + ".join(comparison.on), " + ".join(comparison.off)
+def signs(source: Source) -> dict[str, int]:
+    """-1 for rewards of which less is better: what undoes the sign of the source's scores."""
+    return {r.name: 1 if r.direction == "higher" else -1 for r in source.results.protocol.rewards}
+
+
+def text(value: float, like: float, sign: bool = False) -> str:
+    """A score or, with its sign, a difference."""
+    if np.isnan(value):
+        return "missing"
+    return signed(value, like) if sign else number(value, like)
 
 
 def _sum(arms: Mapping[str, Array], names: tuple[str, ...]) -> Array:
@@ -89,38 +95,68 @@ def disagreement(found: Mapping[str, Array]) -> Array:
     return np.where((high > 0) & (low < 0), high - low, np.nan)
 
 
-def outstanding(results: Results, cubes: Cubes, pictures: Pictures) -> Iterator[Outstanding]:
-    """What stands out of the first comparisons; of pairs whose pictures are there, if any are."""
-    for comparison in results.protocol.comparisons[:COMPARISONS]:
-        found = gains(cubes, comparison, results.protocol)
-        own = _shown(found[results.protocol.primary], comparison, results.protocol, pictures)
-        apart = np.where(np.isnan(own), np.nan, disagreement(found))
+class Duels:
+    """The pairs of one comparison."""
 
-        def pairs(
-            key: Array, comparison: Comparison = comparison, found: Mapping[str, Array] = found
-        ) -> tuple[Pair, ...]:
-            places = _largest(key)
-            return tuple(_pair(results, cubes, comparison, found, p, pictures) for p in places)
+    def __init__(self, source: Source, pictures: Pictures, comparison: Comparison) -> None:
+        """Of a result folder, with the pictures that are on the page."""
+        self._source, self._pictures, self._comparison = source, pictures, comparison
+        self._protocol = source.results.protocol
+        self._arms = {arm.name: arm for arm in self._protocol.all_arms()}
+        self._gains = gains(source, comparison)
+        self._signs = signs(source)
+        self._like = {reward: scale(source.results, reward) for reward in self._gains}
 
-        yield Outstanding(
-            comparison,
-            pairs(np.where(own > 0, own, np.nan)),
-            pairs(np.where(own < 0, -own, np.nan)),
-            pairs(apart),
-        )
+    def outstanding(self) -> Outstanding:
+        """What stands out; of pairs whose pictures are there, if any are."""
+        own = self._shown(self._gains[self._protocol.primary])
+        apart = np.where(np.isnan(own), np.nan, disagreement(self._gains))
+        won, lost = np.where(own > 0, own, np.nan), np.where(own < 0, -own, np.nan)
+        found = (tuple(map(self._pair, _largest(key))) for key in (won, lost, apart))
+        on, off = self._comparison.on, self._comparison.off
+        return Outstanding(self._comparison, (" + ".join(on), " + ".join(off)), *found)
+
+    def _shown(self, own: Array) -> Array:
+        """The differences, NaN where a picture is missing, unless all are."""
+        seen = np.ones(own.shape, bool)
+        for name in (*self._comparison.on, *self._comparison.off):
+            seen &= self._pictures.present(self._arms[name])
+        return np.where(seen, own, np.nan) if seen.any() else own
+
+    def _pair(self, place: Place) -> Pair:
+        s, p, k = place
+        on, off = self._comparison.on, self._comparison.off
+        prompt, primary = self._protocol.prompts.ids[p], self._protocol.primary
+        seeds = {name: self._seed(name, s) for name in (*on, *off)}
+        sides = (Side(n, self._pictures.get(n, seed, prompt, k)) for n, seed in seeds.items())
+        rows = (
+            (reward, self._score(reward, on, place), self._score(reward, off, place),
+             self._difference(reward, place))
+            for reward in self._gains
+        )  # fmt: skip
+        told = [
+            f"training seed {seed}" for seed in dict.fromkeys(seeds.values()) if seed is not None
+        ]
+        told += [f"image {k + 1}"] if self._protocol.images.per_prompt > 1 else []
+        words = ", ".join([*told, self._difference(primary, place)])
+        return Pair(self._pictures.prompt(prompt), words, tuple(sides), tuple(rows))
+
+    def _seed(self, name: str, s: int) -> int | None:
+        seeds = self._arms[name].seeds
+        return seeds[s if len(seeds) > 1 else 0]
+
+    def _score(self, reward: str, names: tuple[str, ...], place: Place) -> str:
+        s, p, k = place
+        scores = (self._source.scores[reward][name] for name in names)
+        value = sum(float(each[s if len(each) > 1 else 0, p, k]) for each in scores)
+        return text(self._signs[reward] * value, self._like[reward])
+
+    def _difference(self, reward: str, place: Place) -> str:
+        return text(float(self._gains[reward][place]), self._like[reward], sign=True)
 
 
-def _shown(own: Array, comparison: Comparison, protocol: Protocol, pictures: Pictures) -> Array:
-    """The differences, NaN where a picture is missing, unless all are."""
-    arms = {arm.name: arm for arm in protocol.all_arms()}
-    seen = np.ones(own.shape, bool)
-    for name in (*comparison.on, *comparison.off):
-        seen &= pictures.present(arms[name])
-    return np.where(seen, own, np.nan) if seen.any() else own
-
-
-def _largest(key: Array) -> list[tuple[int, int, int]]:
-    """Places ``(s, p, k)`` of the largest values, one of each prompt, NaN never."""
+def _largest(key: Array) -> list[Place]:
+    """Places of the largest values, one of each prompt, NaN never."""
     by_prompt = np.where(np.isnan(key), -np.inf, key).transpose(1, 0, 2).reshape(key.shape[1], -1)
     best = by_prompt.max(axis=1)
     order = [p for p in np.argsort(-best, kind="stable") if np.isfinite(best[p])]
@@ -129,100 +165,3 @@ def _largest(key: Array) -> list[tuple[int, int, int]]:
         s, k = np.unravel_index(by_prompt[p].argmax(), (key.shape[0], key.shape[2]))
         places.append((int(s), int(p), int(k)))
     return places
-
-
-def _pair(
-    results: Results,
-    cubes: Cubes,
-    comparison: Comparison,
-    found: Mapping[str, Array],
-    place: tuple[int, int, int],
-    pictures: Pictures,
-) -> Pair:
-    s, p, k = place
-    protocol = results.protocol
-    arms = {arm.name: arm for arm in protocol.all_arms()}
-    prompt = protocol.prompts.ids[p]
-    like = {reward: scale(results, reward) for reward in found}
-
-    def seed(name: str) -> int | None:
-        return arms[name].seeds[s if len(arms[name].seeds) > 1 else 0]
-
-    def side(names: tuple[str, ...]) -> tuple[Side, ...]:
-        return tuple(Side(n, pictures.get(n, seed(n), prompt, k)) for n in names)
-
-    def score(reward: str, names: tuple[str, ...]) -> str:
-        value = _sum(cubes[reward], names)
-        return _text(float(value[s if len(value) > 1 else 0, p, k]), like[reward])
-
-    rows = tuple(
-        (
-            reward,
-            score(reward, comparison.on),
-            score(reward, comparison.off),
-            _text(float(d[place]), like[reward], sign=True),
-        )
-        for reward, d in found.items()
-    )
-    seeds = [seed(name) for name in (*comparison.on, *comparison.off)]
-    own = _text(float(found[protocol.primary][place]), like[protocol.primary], sign=True)
-    told = [f"training seed {s}" for s in dict.fromkeys(seeds) if s is not None]
-    told += [f"image {k + 1}"] if protocol.images.per_prompt > 1 else []
-    sides = (*side(comparison.on), *side(comparison.off))
-    return Pair(pictures.prompt(prompt), ", ".join([*told, own]), sides, rows)
-
-
-def _text(value: float, like: float, sign: bool = False) -> str:
-    if np.isnan(value):
-        return "missing"
-    return signed(value, like) if sign else number(value, like)
-
-
-def browsed(results: Results, cubes: Cubes, pictures: Pictures, scores: int) -> dict[str, Any]:
-    """What the page's script browses: scores as whole numbers, of as many prompts as fit.
-
-    Args:
-        results: What was found.
-        cubes: All scores.
-        pictures: Pictures that are on the page.
-        scores: How many may be given.
-    """
-    protocol = results.protocol
-    named = {name for c in protocol.comparisons for name in (*c.on, *c.off)}
-    arms = [a for a in protocol.all_arms() if a in protocol.arms or a.name in named]
-    places = {arm.name: place for place, arm in enumerate(arms)}
-    each = protocol.images.per_prompt * len(cubes) * sum(len(arm.seeds) for arm in arms)
-    kept = max(1, min(len(protocol.prompts.ids), scores // each))
-    digits = {r: len(number(0.0, scale(results, r)).partition(".")[2]) for r in cubes}
-    ids = protocol.prompts.ids[:kept]
-    return {
-        "arms": [{"name": arm.name, "seeds": arm.seeds} for arm in arms],
-        "comparisons": [
-            {
-                "name": c.name,
-                "on": [places[name] for name in c.on],
-                "off": [places[name] for name in c.off],
-                "spreads": [*spreads(gains(cubes, c, protocol)).values()],
-            }
-            for c in protocol.comparisons
-        ],
-        "rewards": [
-            {"name": r.name, "sign": 1 if r.direction == "higher" else -1, "digits": digits[r.name]}
-            for r in protocol.rewards
-        ],
-        "primary": [r.name for r in protocol.rewards].index(protocol.primary),
-        "tie": protocol.statistics.tie,
-        "images": protocol.images.per_prompt,
-        "prompts": [pictures.prompt(prompt) for prompt in ids],
-        "scores": [
-            [_whole(cubes[r.name][arm.name][:, :kept], digits[r.name]) for arm in arms]
-            for r in protocol.rewards
-        ],
-        "pictures": [pictures.numbers(arm, ids) for arm in arms],
-    }
-
-
-def _whole(cube: Array, digits: int) -> list[int | None]:
-    """Scores in order of seed, prompt and image, times ``10 ** digits``; None where missing."""
-    flat = np.round(cube.ravel() * 10**digits)
-    return [None if np.isnan(value) else int(value) for value in flat]

@@ -15,8 +15,6 @@ from bench.results.pictures import read_images, read_picture
 from bench.results.protocol import Arm, Protocol
 from trainers.input.image import image_size
 
-BYTES = 4_000_000
-"""Characters that the pictures of a page take at most, as they are written into it."""
 KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
 Key = tuple[str, int | None, str, int]
 """Arm, training seed, id of the prompt and number of the image."""

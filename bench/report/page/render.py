@@ -13,16 +13,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.report import html
 from bench.report.cells import Table
+from bench.report.figures.source import Source, read_source
 from bench.report.folder import report
 from bench.report.page import settings, words
+from bench.report.page.browser import browsed
+from bench.report.page.figures import Drawings, drawings
 from bench.report.page.grid import Row, grid
-from bench.report.page.pairs import OUTSTANDING, SCORES, Outstanding, browsed, heads, outstanding
-from bench.report.page.pictures import BYTES, Pictures, pictures
+from bench.report.page.pairs import OUTSTANDING, Duels, Outstanding
+from bench.report.page.pictures import Pictures, pictures
 from bench.report.summary import summary
-from bench.results.analysis import Results, analyse, score_cubes
-from bench.results.files import MANIFEST, read_manifest, read_scores
+from bench.results.analysis import Results
+from bench.results.files import MANIFEST, read_manifest
 from bench.results.manifest import Manifest
 from trainers.errors import UserError
+
+PICTURES, SCORES, COMPARISONS = 4_000_000, 400_000, 40
+"""What a page holds at most: characters of pictures, scores to be searched (about 2 MB), and
+comparisons of which it shows what stands out, all shared among its folders."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Shown:
     name: str
     results: Results
     manifest: Manifest | None
-    figures: tuple[Any, ...]
+    drawings: Drawings
     pictures: Pictures
     grid: tuple[Row, ...]
     outstanding: tuple[Outstanding, ...]
@@ -50,14 +57,20 @@ def page(folders: Sequence[Path]) -> str:
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError("expected different folders, got one twice: give each once")
-    names = _names(folders)
-    shown = [_shown(folder, f"r{n}", names[n], len(folders)) for n, folder in enumerate(folders)]
+    sources = [read_source(folder) for folder in folders]
+    shown = [
+        _shown(folder, source, f"r{n}", name, len(folders))
+        for n, (folder, source, name) in enumerate(
+            zip(folders, sources, _names(folders), strict=True)
+        )
+    ]
     script = _text("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _environment().get_template("page.html").render(
         title=shown[0].results.protocol.title if len(shown) == 1 else f"{len(shown)} results",
         shown=shown,
         compared=_compared(shown),
+        together=drawings(sources, "all").figures if len(shown) > 1 else (),
         style=_text("page.css"),
         script=script,
         digest=digest,
@@ -70,16 +83,24 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [f"{name} ({n + 1})" if names.count(name) > 1 else name for n, name in enumerate(names)]
 
 
-def _shown(folder: Path, key: str, name: str, shares: int) -> Shown:
-    """Read and analyse a folder; room for pictures and scores is shared among all."""
-    scores, protocol = read_scores(folder)
-    results, found = analyse(scores, protocol), score_cubes(scores, protocol)
+def _shown(folder: Path, source: Source, key: str, name: str, shares: int) -> Shown:
+    """All of one of ``shares`` folders, among which room is shared."""
+    results = source.results
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
-    images = pictures(folder, protocol, f"{key}p", BYTES // shares)
-    data = browsed(results, found, images, SCORES // shares)
-    rows = grid(results, found, images, len(data["prompts"]))
-    stands_out = outstanding(results, found, images)
-    return Shown(key, name, results, manifest, (), images, tuple(rows), tuple(stands_out), data)
+    images = pictures(folder, results.protocol, f"{key}p", PICTURES // shares)
+    data = browsed(source, images, SCORES // shares)
+    told = results.protocol.comparisons[: max(1, COMPARISONS // shares)]
+    return Shown(
+        key=key,
+        name=name,
+        results=results,
+        manifest=manifest,
+        drawings=drawings([source], key),
+        pictures=images,
+        grid=tuple(grid(source, images, len(data["prompts"]))),
+        outstanding=tuple(Duels(source, images, c).outstanding() for c in told),
+        data=data,
+    )
 
 
 def _compared(shown: Sequence[Shown]) -> list[Table]:
@@ -106,7 +127,6 @@ def _environment() -> Environment:
     found.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
     found.globals |= {
         "drawn": html.table,
-        "heads": heads,
         "most": OUTSTANDING,
         "report": report,
         "summary": summary,

@@ -6,25 +6,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.report.cells import Cell, Table, name
+from bench.report.figures.source import flat
 from bench.report.tables import NOTHING
 from bench.results.manifest import Manifest
 from bench.results.protocol import Protocol
 
 
-def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
+def _texts(settings: Mapping[str, Any]) -> dict[str, str]:
     """Values as JSON by dotted key, texts as they are."""
-    found: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{above}{key}.")
-        else:
-            found[above + key] = value if isinstance(value, str) else json.dumps(value)
-    return found
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in flat(settings)}
 
 
 def side_by_side(title: str, settings: Mapping[str, Mapping[str, Any]]) -> Table | None:
     """The settings that are not equal everywhere, a column for each; None where all are."""
-    columns = {label: flat(found) for label, found in settings.items()}
+    columns = {label: _texts(found) for label, found in settings.items()}
     keys = dict.fromkeys(key for found in columns.values() for key in found)
     rows = [(key, [found.get(key) for found in columns.values()]) for key in keys]
     rows = [(key, values) for key, values in rows if len(set(values)) > 1]

@@ -250,6 +250,29 @@ def test_plan_runs_nothing_and_lists_every_stage(
     assert not out.exists()
 
 
+def test_a_plan_counts_what_runs_have_computed_for_them(
+    capsys: Capture, tiny: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
+) -> None:
+    """A stage of each seed makes two of the eight passes for two runs: one run is spared them."""
+    control = {"of": "DPO", "set": {"objective.beta": 50}}
+    cost = tiny["cost"] | {"pair": 100}
+    spec = write_spec(tiny | {"components": {}, "controls": {"weak": control}, "cost": cost})
+    command = ["ablate", spec, "--plan", "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert run([*command, "--json"]) == 0
+    on = json.loads(capsys.readouterr().out)
+    assert run([*command, "--json", "--set", "training.share_reference=false"]) == 0
+    off = json.loads(capsys.readouterr().out)
+    assert [s for s in on["stages"] if s["kind"] != "reference"] == off["stages"]
+    assert [(s["label"], s["units"], s["state"]) for s in on["stages"][len(off["stages"]) :]] == [
+        (f"reference errors of seed {seed}", 16, "missing") for seed in (0, 1)
+    ]
+    saved = off["estimated_seconds"] - on["estimated_seconds"]
+    assert saved == pytest.approx(2 * 16 * 100 / 4)
+    assert run(command) == 0
+    count = len(on["stages"])
+    assert f"{count} stages, 0 cached, {count} to run" in " ".join(capsys.readouterr().out.split())
+
+
 def test_repeated_prompts_are_told(
     capsys: Capture, tiny: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
 ) -> None:

@@ -97,7 +97,7 @@ def test_a_reader_that_has_enough_is_no_fault() -> None:
 
 
 def test_standard_output_may_be_closed(tmp_path: Path) -> None:
-    done = bench("table", "results/mini", preexec_fn=lambda: os.close(1), stdout=None)
+    done = bench("table", "results/first-world", preexec_fn=lambda: os.close(1), stdout=None)
     assert (done.returncode, done.stderr) == (0, "")
 
 

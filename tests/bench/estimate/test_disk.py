@@ -11,6 +11,7 @@ from bench.cli import run
 from bench.estimate import disk
 from bench.estimate.disk import least_bytes
 from bench.experiment.prepare import prepare
+from bench.experiment.run import missing_stages
 from bench.spec.model import override, parse_spec
 from bench.stages.store import Store
 from trainers.backbones import BACKBONES
@@ -45,6 +46,19 @@ def test_the_least_is_not_more_than_what_is_written(
     }.items():
         part = 0.1 if name == "images" else 0.9
         assert part * size(pattern) < least[name] <= size(pattern), name
+
+
+def test_errors_of_the_reference_are_counted_where_they_lie(
+    tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    """Two floats for each of 4 steps of 4 pairs, in the pool and as an artefact."""
+    control = {"of": "DPO", "set": {"objective.beta": 50}}
+    raw = override(tiny, {"components": {}, "seeds": [0], "controls": {"weak": control}})
+    spec = parse_spec(raw, "tiny")
+    experiment = prepare(spec)
+    model = BACKBONES.get("stable-diffusion").skeleton("mini-sd", experiment.sets[0].images.base)
+    stages = missing_stages(experiment, Store(tmp_path))
+    assert least_bytes(spec, stages, model)["reference errors"] == 2 * 4 * 2 * 16
 
 
 def test_checkpoints_that_are_not_kept_take_the_room_of_one(tiny: dict[str, Any]) -> None:

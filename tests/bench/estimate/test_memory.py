@@ -81,6 +81,14 @@ def test_what_an_objective_does_not_need_takes_no_memory() -> None:
     assert lora["pretrained"] == 140
 
 
+def test_a_run_that_takes_its_references_errors_holds_no_second_network() -> None:
+    """But for the weights that adapters lie on."""
+    spared = training_memory(configure(), TOY, spared=True)
+    assert spared == training_memory(configure(), TOY) | {"pretrained": 0}
+    lora = configure(weights=LORA, precision="bfloat16")
+    assert training_memory(lora, TOY, spared=True) == training_memory(lora, TOY)
+
+
 def test_what_a_gate_measures() -> None:
     """It looks at 16 of 64 pairs at every fourth step; a frozen reference at none."""
     rule = configure(reference=GATED).reference

@@ -13,12 +13,28 @@ from trainers.errors import UserError
 
 
 def test_counts_of_the_default() -> None:
-    """Four arms, three seeds, a hundred steps; images of each, of the base model, six controls."""
+    """Five arms, three seeds, 160 steps; images of each, of the base model, six controls."""
     spec = load_spec("mini")
     plan = budget(spec)
-    assert plan["optimiser_steps"] == 4 * 3 * 100
-    assert plan["images"] == (1 + 4 * 3 + 2 * 3) * 100
+    assert plan["optimiser_steps"] == 5 * 3 * 160
+    assert plan["images"] == (1 + 5 * 3 + 2 * 3) * 100
     assert plan["scores"] == plan["images"] * len(spec.rewards)
+
+
+def test_arms_that_share_errors_of_the_reference() -> None:
+    """DPO and its controls of beta and rate; A's first 16 steps beside. B's law is another."""
+    spec = load_spec("mini-table-3")
+    plan = budget(spec)
+    arms = ["DPO", "DPO+A", "DPO lr x5", "DPO beta/5"]
+    assert plan["reference_errors"] == [{"arms": arms, "positions": 5 * 160 * 32}]
+    held = {arm: parts["pretrained"] > 0 for arm, parts in plan["training_gib"].items()}
+    spared = {"DPO", "DPO beta/5", "DPO lr x5"}
+    assert held == {arm: arm not in spared for arm in held}
+    off = budget(spec.model_copy(update={"training": Training(share_reference=False)}))
+    assert off["reference_errors"] == []
+    assert all(parts["pretrained"] > 0 for parts in off["training_gib"].values())
+    alone = spec.model_copy(update={"controls": {}, "comparisons": ()})
+    assert budget(alone)["reference_errors"] == []
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,10 +66,9 @@ def test_a_store_that_lacks_an_image_is_told_of_before_any_is_written(
 
 
 def test_a_folder_without_an_index_is_refused(
-    result: tuple[Path, pa.Table], finished: Finished, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    committed = Path(__file__).parents[3] / "results" / "mini"
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    committed = Path(__file__).parents[3] / "results" / "first-world"
     assert run(["images", str(committed), "--out", str(tmp_path / "out")]) == 1
     assert f"{committed} holds no images.parquet" in capsys.readouterr().err
 

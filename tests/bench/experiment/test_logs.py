@@ -11,8 +11,8 @@ import pytest
 from bench.experiment import logs
 from bench.experiment.logs import POINTS, collect_scales, collect_steps
 from bench.experiment.prepare import Experiment
-from bench.results.steps import DECILES, EVENT, SCALARS
 from bench.stages.store import Store
+from trainers.steps import DECILES, EVENT, SCALARS
 
 Finished = Callable[..., tuple[Experiment, Store, pa.Table]]
 

@@ -14,7 +14,7 @@ from bench.results.files import MANIFEST, PROTOCOL, read_manifest
 from bench.stages.store import LOCK, Store
 from trainers.files import canonical_json, sha256_text
 
-COMMITTED = Path(__file__).parents[3] / "results" / "mini"
+COMMITTED = Path(__file__).parents[3] / "results" / "first-world"
 IDS = {name: sha256_text(name) for name in ("encode", "one", "both", "nobody", "pictures")}
 SIGNATURE = "oracle|rule|0.7*fit+0.3*craft|float64|4e0d2c2b0576"
 OLD = 1_000_000_000

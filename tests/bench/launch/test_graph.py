@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from bench.launch.graph import Graph
+from bench.spec.launch import Work
 from bench.spec.model import Cost
 from bench.stages.base import Report, Stage
 from bench.stages.store import Store
@@ -19,6 +20,7 @@ class Named(Stage):
     """A stage that is never run."""
 
     kind: ClassVar[str] = "named"
+    work: ClassVar[Work] = "score"
     order: ClassVar[int] = 0
     after: tuple["Named", ...] = ()
 
@@ -28,6 +30,10 @@ class Named(Stage):
     @cached_property
     def id(self) -> str:
         return self.label
+
+    @property
+    def device(self) -> str:
+        return "cpu"
 
     @property
     def units(self) -> int:
@@ -130,6 +136,30 @@ def test_what_is_hopeless_is_so_through_any_number_of_stages_and_told_once() -> 
     assert graph.outcome.failed["end"] == "end: not run, because link 2 failed"
     assert graph.fail(TWO, "nor here") == []
     assert graph.settled
+
+
+class Eased(Named):
+    """Needs nothing, and is spared work by a stage that it follows."""
+
+    @property
+    def needs(self) -> tuple[Stage, ...]:
+        return ()
+
+    @property
+    def follows(self) -> tuple[Stage, ...]:
+        return self.after
+
+
+def test_a_stage_comes_after_one_that_spares_it_work() -> None:
+    eased = Eased("eased", (ONE,))
+    graph = Graph([eased, ONE])
+    assert begin_all(graph) == ["one"]
+    graph.finish(ONE)
+    assert begin_all(graph) == ["eased"]
+    failing = Graph([eased, ONE])
+    assert failing.begin() is ONE
+    assert failing.fail(ONE, "no luck") == [(eased, ONE)]
+    assert begin_all(Graph([eased])) == ["eased"]
 
 
 def test_nothing_to_do_is_settled() -> None:

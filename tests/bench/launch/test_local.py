@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 import pytest
 
 from bench.launch.graph import Outcome
-from bench.launch.local import run_stages
+from bench.launch.local import Local
+from bench.launch.run import run_stages
+from bench.spec.launch import Work
 from bench.spec.model import Cost
 from bench.stages.base import TRACEBACK, Report, Stage
 from bench.stages.store import Store
@@ -28,11 +30,16 @@ class Task(Stage):
     """Does as its label says: fails, dies, sleeps, or writes a file."""
 
     kind: ClassVar[str] = "task"
+    work: ClassVar[Work] = "score"
     order: ClassVar[int] = 0
     after: tuple["Task", ...] = ()
 
     def key(self) -> dict[str, Any]:
         return {"label": self.label}
+
+    @property
+    def device(self) -> str:
+        return "cpu"
 
     @property
     def units(self) -> int:
@@ -123,7 +130,7 @@ def ran(tasks: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> 
     stages: Sequence[Stage] = (fail, first, second, lost, later, alone, last, stale, ending)
     store, shown = Store(root), Recorder()
     assert stale.done(store) is None  # The store has seen its record, which is out of date.
-    outcome = run_stages(stages, store, 2, shown)
+    outcome = run_stages(stages, store, Local(store, 2), shown)
     return Ran(outcome, shown, Store(root), {stage.label: stage for stage in stages})
 
 
@@ -193,8 +200,9 @@ def test_progress_reaches_the_display_in_order(ran: Ran) -> None:
 
 
 def test_a_worker_that_dies_is_told_in_one_line(tasks: Callable[..., Any], tmp_path: Path) -> None:
+    store = Store(tmp_path)
     with pytest.raises(UserError, match=r"a worker process died, .* during die") as caught:
-        run_stages([tasks("die")], Store(tmp_path), 1, Recorder())
+        run_stages([tasks("die")], store, Local(store, 1), Recorder())
     assert "\n" not in str(caught.value)
 
 
@@ -238,4 +246,5 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     two = [Task("sleep one"), Task("sleep two")]
-    run_stages(two, Store(Path(sys.argv[1])), 2, Recorder())
+    kept = Store(Path(sys.argv[1]))
+    run_stages(two, kept, Local(kept, 2), Recorder())

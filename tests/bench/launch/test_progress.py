@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from bench.launch.progress import display
+from bench.spec.launch import Work
 from bench.spec.model import Cost
 from bench.stages.base import Report, Stage
 from bench.stages.store import Store
@@ -19,10 +20,15 @@ COST = Cost(pair=1, image=1, score=1, start=1)
 @dataclass(frozen=True)
 class Named(Stage):
     kind: ClassVar[str] = "named"
+    work: ClassVar[Work] = "score"
     order: ClassVar[int] = 0
 
     def key(self) -> dict[str, Any]:
         return {"label": self.label}
+
+    @property
+    def device(self) -> str:
+        return "cpu"
 
     @property
     def units(self) -> int:

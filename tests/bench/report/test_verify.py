@@ -28,7 +28,7 @@ from bench.results.pictures import SCHEMA
 from bench.results.protocol import Protocol
 from trainers.files import canonical_json, sha256_text
 
-COMMITTED = Path(__file__).parents[3] / "results" / "mini"
+COMMITTED = Path(__file__).parents[3] / "results" / "first-world"
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from trainers.errors import UserError
 
 MakeProtocol = Callable[..., Protocol]
 MakeScores = Callable[..., pd.DataFrame]
-COMMITTED = Path(__file__).parents[3] / "results" / "mini"
+COMMITTED = Path(__file__).parents[3] / "results" / "first-world"
 EFFECTS = {"DPO": 0.25, "DPO+A": 0.375}
 
 

@@ -34,7 +34,7 @@ from trainers.files import canonical_json, sha256_text
 MakeProtocol = Callable[..., Protocol]
 MakeScores = Callable[..., pd.DataFrame]
 ResultFolder = Callable[..., Path]
-COMMITTED = Path(__file__).parents[3] / "results" / "mini"
+COMMITTED = Path(__file__).parents[3] / "results" / "first-world"
 
 
 def change(path: Path, **keys: Any) -> None:

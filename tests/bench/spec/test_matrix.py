@@ -254,3 +254,16 @@ def test_the_control_pairs_have_noises_of_their_own(tiny: dict[str, Any]) -> Non
     assert sorted(control) == [2, 4, 6, 8, 10, 12]
     assert {i for (arm, _), i in first.items() if not arm.startswith("A/A")} == {0}
     assert all(s.images.train is None for s in experiment.sets if s.arm.startswith("A/A"))
+
+
+def test_a_rival_starts_from_the_first_objective_and_is_compared_with_all_of_it(
+    tiny: dict[str, Any],
+) -> None:
+    tiny["controls"] = {"weak": {"set": {"objective.beta": 10}}}
+    found = matrix(tiny)
+    assert found.arms[-1].configs[0].objective.model_dump()["beta"] == 10
+    assert pairs(found)[-3:] == [("weak", "DPO"), ("weak", "base"), ("DPO+A+B", "weak")]
+    tiny["objectives"] = {"Other": {}}
+    assert pairs(matrix(tiny))[-1] == ("Other+A+B", "weak")
+    tiny["components"] = {}
+    assert pairs(matrix(tiny))[-2:] == [("weak", "Other"), ("weak", "base")]

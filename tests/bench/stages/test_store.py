@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from bench.spec.launch import Work
 from bench.spec.model import Cost
 from bench.stages import store as stores
 from bench.stages.base import Report, Stage
@@ -26,11 +27,16 @@ class Source(Stage):
     """Writes a text that its identity does not know."""
 
     kind: ClassVar[str] = "source"
+    work: ClassVar[Work] = "score"
     order: ClassVar[int] = 0
     text: str
 
     def key(self) -> dict[str, Any]:
         return {"label": self.label}
+
+    @property
+    def device(self) -> str:
+        return "cpu"
 
     @property
     def units(self) -> int:
@@ -57,6 +63,10 @@ class Copy(Stage):
 
     def key(self) -> dict[str, Any]:
         return {}
+
+    @property
+    def device(self) -> str:
+        return "cpu"
 
     @property
     def units(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from safetensors.torch import load_file
 
 from bench.experiment.prepare import prepare
@@ -480,3 +481,36 @@ def test_what_fsdp_cannot_do(make: Make, changes: dict[str, Any], message: str) 
     make(1).config.check_shardable()
     with pytest.raises(UserError, match=message):
         make(1, **changes).config.check_shardable()
+
+
+def test_trackers_are_told_of_every_step_and_change_nothing(
+    store: Store, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, float]] = []
+
+    class Tracker:
+        requires_logging_directory = False
+
+        def __init__(self, run: str) -> None:
+            self.name = run
+
+        def start(self) -> None: ...
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None: ...
+
+        def log(self, values: dict[str, Any], step: int) -> None:
+            seen.append((step, values["loss"]))
+
+        def finish(self) -> None: ...
+
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "told", Tracker)
+    plain = make(1)
+    stage = replace(plain, training=plain.training.model_copy(update={"log_with": ("told",)}))
+    assert stage.id == plain.id
+    train_stage(stage, tmp_path / "told", store, on_every_step)
+    train_stage(plain, tmp_path / "plain", store, on_every_step)
+    assert files(tmp_path / "told") == files(tmp_path / "plain")
+    logged = [(line["step"], line["loss"]) for line in steps(files(tmp_path / "plain"))]
+    assert seen == logged
+    with pytest.raises(UserError, match="log_with"):
+        replace(plain, training=plain.training.model_copy(update={"log_with": ("nonsense",)}))

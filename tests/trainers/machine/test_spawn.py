@@ -50,6 +50,14 @@ def die_or_wait(folder: Path) -> None:
     time.sleep(600)
 
 
+def note(folder: Path) -> None:
+    """Which GPUs this process may see; it waits for the others, so that none takes two calls."""
+    (folder / str(os.getpid())).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    end = time.monotonic() + 120
+    while len(list(folder.iterdir())) < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 def write(path: Path) -> None:
     path.write_text(str(os.getpid()))
 
@@ -185,3 +193,11 @@ def test_what_cannot_be_imported_in_a_process_is_an_answer(
         future = workers.submit(function)
         assert isinstance(future.exception(), SystemExit)
         workers.submit(here.write, tmp_path / "next").result()
+
+
+def test_every_worker_has_an_environment_of_its_own(here: ModuleType, tmp_path: Path) -> None:
+    environments = [{"CUDA_VISIBLE_DEVICES": share} for share in ("0,1", "2,3")]
+    with Workers(3, environments) as workers:
+        for future in [workers.submit(here.note, tmp_path) for _ in range(3)]:
+            future.result(240)
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["0,1", "0,1", "2,3"]

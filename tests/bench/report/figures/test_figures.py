@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import numpy as np
@@ -24,11 +24,13 @@ from bench.report.figures import FIGURES
 from bench.report.figures.base import Drawn
 from bench.report.figures.curves import curve
 from bench.report.figures.folder import INDEX, Gallery, render, stale, write
+from bench.report.figures.intervals import MARKS
 from bench.report.figures.source import Source, alike, flat, read_source, told, without
 from bench.report.figures.style import looks, named, styled
 from bench.results.files import SCALES, STEPS, write_results
 from bench.results.protocol import Protocol
 from bench.stages.store import Store
+from bench.stats import VerdictWord
 from trainers.errors import UserError
 
 Finish = Callable[..., tuple[Experiment, Store, pa.Table]]
@@ -222,6 +224,11 @@ def test_an_interval_is_drawn_where_the_analysis_has_it(source: Source) -> None:
         assert [*rows] == [place, place] and [*mean] == [contrast.interval.mean]
 
 
+def test_every_verdict_has_a_mark_of_its_own() -> None:
+    assert {*MARKS} == {*get_args(VerdictWord)}
+    assert len({marker for marker, _ in MARKS.values()}) == len(MARKS)
+
+
 def test_scores_against_tau_are_held_against_the_frozen_reference(source: Source) -> None:
     found = lines(drawn("tau", source).figure)
     assert {*found} == {"with the gate", "without the gate"}
@@ -275,8 +282,18 @@ def test_the_map_has_a_cell_for_each_beta_with_and_without_an_updated_reference(
     for row, (on, off) in enumerate((("beta+A", "beta"), ("DPO+A", "DPO"))):
         interval = source.interval(on, off)
         assert interval is not None
-        assert texts[0, row].startswith(f"{interval.mean:+.4f}\n[{interval.low:+.4f},")
+        assert texts[0.5, row + 0.5].startswith(f"{interval.mean:+.4f}\n[{interval.low:+.4f},")
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["50", "5000"]
+
+
+def test_one_training_seed_is_said_to_be_one_run(
+    make_protocol: Callable[..., Protocol], result_folder: Callable[..., Path]
+) -> None:
+    arms = [{"name": "base", "seeds": (None,)}, {"name": "DPO", "seeds": (4,)}]
+    comparison = {"name": "DPO - base", "on": ("DPO",), "off": ("base",), "question": "?"}
+    folder = result_folder(make_protocol({"arms": arms, "comparisons": [comparison]}))
+    caption = drawn("intervals", read_source(folder)).caption
+    assert "1 training seed(s); intervals are conditional on that one run." in caption
 
 
 def test_agreement_counts_pairs_whose_signs_are_alike(source: Source) -> None:

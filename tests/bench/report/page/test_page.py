@@ -12,16 +12,17 @@ import pandas as pd
 import pytest
 
 from bench.cli import run
+from bench.report.figures.source import read_source
 from bench.report.page import pictures
+from bench.report.page.figures import inlined
 from bench.report.page.pairs import disagreement, gains
 from bench.report.page.render import page
 from bench.report.page.settings import side_by_side
 from bench.report.summary import summary
-from bench.results.analysis import score_cubes
 from bench.results.files import read_results
 from bench.results.protocol import Protocol
 
-MINI = Path(__file__).parents[4] / "results/mini"
+MINI = Path(__file__).parents[4] / "results/first-world"
 VOID = {"meta", "input", "br", "link", "img"}
 
 
@@ -70,6 +71,7 @@ def test_the_committed_evidence_has_a_page(tmp_path: Path) -> None:
 def test_what_a_folder_lacks_is_said(result_folder: Callable[..., Path]) -> None:
     said = " ".join(Page(page([result_folder()])).texts)
     assert "The folder holds no pictures." in said
+    assert "Training curves: the folder holds no steps." in said
     assert "The folder has no manifest" in said
 
 
@@ -136,7 +138,7 @@ def test_pictures_that_do_not_fit_are_counted(
     each = len(Page(page([folder])).tags)
     one = len(next(f["href"] or "" for t, f in Page(page([folder])).tags if t == "image"))
     # Room for two whole prompts of three arms, and some more.
-    monkeypatch.setattr("bench.report.page.render.BYTES", one * 8)
+    monkeypatch.setattr("bench.report.page.render.PICTURES", one * 8)
     shown = Page(page([folder]))
     assert len(shown.tags) < each
     assert len([tag for tag, _ in shown.tags if tag == "image"]) == 6
@@ -166,25 +168,41 @@ def test_the_browser_has_as_many_prompts_as_fit(
 
 
 def test_scores_of_the_browser_are_those_of_the_folder(result_folder: Callable[..., Path]) -> None:
-    from bench.results.files import read_scores
-
     folder = result_folder()
-    scores, protocol = read_scores(folder)
+    scores = pd.read_parquet(folder / "scores.parquet")
     data = Page(page([folder])).data[0]
-    own = score_cubes(scores, protocol)["truth"]["DPO"]
-    digits = data["rewards"][0]["digits"]
-    assert data["scores"][0][1] == [round(float(v) * 10**digits) for v in own.ravel()]
+    for place, reward in enumerate(("truth", "flaws")):
+        own = scores[(scores["reward"] == reward) & (scores["arm"] == "DPO")]["score"]
+        digits = data["rewards"][place]["digits"]
+        assert data["scores"][place][1] == [round(v * 10**digits) for v in own]
     assert [reward["sign"] for reward in data["rewards"]] == [1, -1]
 
 
 def test_differences_are_above_0_where_the_arm_is_better(
-    make_protocol: Callable[..., Protocol], make_scores: Callable[..., pd.DataFrame]
+    result_folder: Callable[..., Path],
+    make_protocol: Callable[..., Protocol],
+    make_scores: Callable[..., pd.DataFrame],
 ) -> None:
     protocol = make_protocol()
-    cubes = score_cubes(make_scores(protocol, {"DPO": 0.25}), protocol)
-    found = gains(cubes, protocol.comparisons[0], protocol)
+    folder = result_folder(protocol, make_scores(protocol, {"DPO": 0.25}))
+    found = gains(read_source(folder), protocol.comparisons[0])
     assert np.allclose(found["truth"], 0.25)
     assert np.allclose(found["flaws"], -0.25)
+
+
+def test_a_figure_keeps_its_references_and_shares_no_id() -> None:
+    svg = (
+        b'<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "x" "http://www.w3.org/x.dtd">\n'
+        b'<svg xmlns:xlink="http://www.w3.org/1999/xlink" width="9pt" viewBox="0 0 9 9">'
+        b'<metadata><a href="http://creativecommons.org"/></metadata>'
+        b'<path id="m1" style="fill: #767676"/>'
+        b'<g clip-path="url(#m1)"><use xlink:href="#m1"/></g></svg>\n'
+    )
+    assert inlined(svg, "r0f1-") == (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">'
+        '<path id="r0f1-m1" style="fill: currentColor"/>'
+        '<g clip-path="url(#r0f1-m1)"><use xlink:href="#r0f1-m1"/></g></svg>'
+    )
 
 
 def test_disagreement_is_in_standard_deviations() -> None:

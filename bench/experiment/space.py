@@ -5,12 +5,9 @@ each other: images of a network, which are the very files of image sets; scores 
 of runs by the encodings they learnt from; and encodings.
 """
 
-import fcntl
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from bench.results.manifest import Manifest
 from bench.stages.store import CACHE, LOCK, STATUS, Store
 from trainers.errors import UserError
 from trainers.files import clear, sha256_text, writing
+from trainers.locks import is_held, locked
 from trainers.sealed import drop
 
 NAME = re.compile("[0-9a-f]{16}")
@@ -110,7 +108,7 @@ def _shared(
             if path.name.startswith(sha256_text(str(card.get("signature")))[:16])
         }
 
-    def train(path: Path) -> set[str]:
+    def of_pairs(path: Path) -> set[str]:
         return {
             name
             for name, manifest in manifests.items()
@@ -125,7 +123,8 @@ def _shared(
     places: dict[str, tuple[Path, Callable[[Path], set[str]]]] = {
         "images": (store.pool("images"), images),
         "scores": (store.pool("scores"), scores),
-        "train": (store.pool("train"), train),
+        "train": (store.pool("train"), of_pairs),
+        "reference": (store.pool("reference"), of_pairs),
         "encodings": (store.root / CACHE, encodings),
     }
     for kind, (place, users) in places.items():
@@ -158,31 +157,15 @@ def remove(gone: Sequence[Piece], found: Sequence[Piece]) -> None:
         UserError: If one is: what it has made so far may be of no result yet.
     """
     for piece in found:
-        with _held(piece.path / LOCK):
-            pass
+        if is_held(piece.path / LOCK):
+            raise UserError(f"another process is at work on {piece.path}: wait until it has ended")
     for piece in gone:
-        with _held(piece.path / LOCK), writing(piece.path):
-            if piece.path.is_dir():
-                clear(piece.path / STATUS)  # What is half deleted must not count as done.
-                clear(piece.path)
-            else:
+        with writing(piece.path):
+            if not piece.path.is_dir():
                 drop(piece.path)
-
-
-@contextmanager
-def _held(lock: Path) -> Iterator[None]:
-    """Hold a lock, if there is one."""
-    if not lock.is_file():
-        yield
-        return
-    handle = os.open(lock, os.O_RDWR)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is at work on {lock.parent}: wait until it has ended"
-            ) from error
-        yield
-    finally:
-        os.close(handle)
+            elif (piece.path / LOCK).is_file():
+                with locked(piece.path / LOCK):
+                    clear(piece.path / STATUS)  # What is half deleted must not count as done.
+                    clear(piece.path)
+            else:
+                clear(piece.path)

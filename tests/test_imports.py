@@ -23,7 +23,10 @@ def loaded(*arguments: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("command", ["--help", "list", "list rewards", "list objectives --json"])
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "list", "list rewards", "list objectives --json", "leaderboard results/mini"],
+)
 def test_commands_that_load_no_torch(command: str) -> None:
     assert not loaded("-m", "bench", *command.split()) & HEAVY
 

@@ -150,6 +150,26 @@ def locked(lock: Path) -> Iterator[Lease]:
         os.close(handle)
 
 
+def is_held(lock: Path) -> bool:
+    """Whether a process holds a lock, or one of another machine has given a sign of life lately."""
+    if not lock.is_file():
+        return False
+    handle = os.open(lock, os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    finally:
+        os.close(handle)
+    leases = lock.parent.glob(f"{_prefix(lock)}*")
+    with suppress(FileNotFoundError):
+        return any(time.time() - path.stat().st_mtime < DEAD for path in leases)
+    return False
+
+
 def _wait(handle: int, lock: Path) -> bool:
     """Wait for the kernel's lock; False if it gives none on this disk."""
     began = time.monotonic()

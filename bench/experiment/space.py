@@ -5,21 +5,19 @@ each other: images of a network, which are the very files of image sets; scores 
 of runs by the encodings they learnt from; and encodings.
 """
 
-import fcntl
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.experiment.folder import STORE
-from bench.results.files import PROTOCOL, read_manifest
+from bench.results.files import MANIFEST, OLD_PROTOCOL, PROTOCOL, SCORES, read_manifest
 from bench.results.manifest import Manifest
 from bench.stages.store import CACHE, LOCK, STATUS, Store
 from trainers.errors import UserError
 from trainers.files import clear, sha256_text, writing
+from trainers.locks import is_held, locked
 from trainers.sealed import drop
 
 NAME = re.compile("[0-9a-f]{16}")
@@ -67,7 +65,7 @@ def pieces(out: Path) -> list[Piece]:
     store = Store(out / STORE)
     if not store.root.is_dir():
         raise UserError(f"{out} holds no store: give the --out of a 'bench ablate'")
-    manifests = {path.parent.name: read_manifest(path.parent) for path in _results(out)}
+    manifests = {folder.name: read_manifest(folder) for folder in _results(out)}
     owners: dict[str, set[str]] = {}
     for name, manifest in manifests.items():
         for stage in manifest.stages:
@@ -81,7 +79,9 @@ def pieces(out: Path) -> list[Piece]:
 
 
 def _results(out: Path) -> list[Path]:
-    return sorted(out.glob(f"*/{PROTOCOL}"))
+    """Whatever may be a result, of an earlier schema or damaged, too: it may need the store."""
+    names = (SCORES, PROTOCOL, MANIFEST, OLD_PROTOCOL)
+    return sorted({path.parent for name in names for path in out.glob(f"*/{name}")})
 
 
 def _piece(kind: str, path: Path, owners: set[str]) -> Piece:
@@ -105,10 +105,10 @@ def _shared(
             name
             for name, manifest in manifests.items()
             for card in manifest.rewards.values()
-            if path.name.startswith(sha256_text(str(card["signature"]))[:16])
+            if path.name.startswith(sha256_text(str(card.get("signature")))[:16])
         }
 
-    def train(path: Path) -> set[str]:
+    def of_pairs(path: Path) -> set[str]:
         return {
             name
             for name, manifest in manifests.items()
@@ -123,7 +123,8 @@ def _shared(
     places: dict[str, tuple[Path, Callable[[Path], set[str]]]] = {
         "images": (store.pool("images"), images),
         "scores": (store.pool("scores"), scores),
-        "train": (store.pool("train"), train),
+        "train": (store.pool("train"), of_pairs),
+        "reference": (store.pool("reference"), of_pairs),
         "encodings": (store.root / CACHE, encodings),
     }
     for kind, (place, users) in places.items():
@@ -156,31 +157,15 @@ def remove(gone: Sequence[Piece], found: Sequence[Piece]) -> None:
         UserError: If one is: what it has made so far may be of no result yet.
     """
     for piece in found:
-        with _held(piece.path / LOCK):
-            pass
+        if is_held(piece.path / LOCK):
+            raise UserError(f"another process is at work on {piece.path}: wait until it has ended")
     for piece in gone:
-        with _held(piece.path / LOCK), writing(piece.path):
-            if piece.path.is_dir():
-                clear(piece.path / STATUS)  # What is half deleted must not count as done.
-                clear(piece.path)
-            else:
+        with writing(piece.path):
+            if not piece.path.is_dir():
                 drop(piece.path)
-
-
-@contextmanager
-def _held(lock: Path) -> Iterator[None]:
-    """Hold a lock, if there is one."""
-    if not lock.is_file():
-        yield
-        return
-    handle = os.open(lock, os.O_RDWR)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is at work on {lock.parent}: wait until it has ended"
-            ) from error
-        yield
-    finally:
-        os.close(handle)
+            elif (piece.path / LOCK).is_file():
+                with locked(piece.path / LOCK):
+                    clear(piece.path / STATUS)  # What is half deleted must not count as done.
+                    clear(piece.path)
+            else:
+                clear(piece.path)

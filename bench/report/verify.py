@@ -12,9 +12,20 @@ import pyarrow.parquet as pq
 
 from bench.report.folder import rendered
 from bench.results.analysis import Results, analyse
-from bench.results.files import COLUMNS, MANIFEST, SCORES, read_manifest, read_scores
+from bench.results.files import (
+    COLUMNS,
+    IMAGES,
+    INTEGERS,
+    MANIFEST,
+    SCORES,
+    read_columns,
+    read_manifest,
+    read_scores,
+)
 from bench.results.manifest import Manifest
+from bench.results.pictures import read_images, read_picture
 from bench.results.protocol import Protocol
+from bench.results.steps import read_scales, read_steps
 from bench.stats import MAX_MISSING_SHARE
 from trainers.errors import UserError
 from trainers.input.paths import is_regular
@@ -30,7 +41,9 @@ def faults(folder: Path) -> list[str]:
     except UserError as error:
         return [str(error)]
     results = analyse(scores, protocol)
-    found = [*_of_scores(folder, scores, results), *_of_tables(folder, results)]
+    found = [
+        *_of_scores(folder, scores, results), *_of_data(folder), *_of_tables(folder, results),
+    ]  # fmt: skip
     try:
         manifest = read_manifest(folder)
     except UserError as error:
@@ -57,6 +70,33 @@ def _of_scores(folder: Path, scores: pd.DataFrame, results: Results) -> Iterator
         several = images.drop_duplicates().duplicated(keys)
         if count := int(several.sum()):
             yield f"{path}: {count} images have another sha256 by one reward than by another"
+
+
+def _of_data(folder: Path) -> Iterator[str]:
+    """Steps, scales, images and pictures, where the protocol knows of any."""
+    for read in (read_steps, read_scales):
+        try:
+            read(folder)
+        except UserError as error:
+            yield str(error)
+    try:
+        images = read_images(folder)
+    except UserError as error:
+        yield str(error)
+        return
+    if images is None:
+        return
+    shown = images.dropna(subset=["picture"]).drop_duplicates("picture")
+    for picture, sha256 in zip(shown["picture"], shown["picture_sha256"], strict=True):
+        try:
+            read_picture(folder, picture, sha256)
+        except UserError as error:
+            yield str(error)
+    names = ["arm", "train_seed", "prompt_id", "k", "image_sha256"]
+    scored = read_columns(folder, names)[1].to_pandas(types_mapper=INTEGERS.get).drop_duplicates()
+    known = images.rename(columns={"seed": "train_seed", "sha256": "image_sha256"})
+    if lost := len(scored) - len(scored.merge(known, on=names)):
+        yield f"{folder / IMAGES}: it knows not {lost} of {len(scored)} images that have scores"
 
 
 def _of_tables(folder: Path, results: Results) -> Iterator[str]:

@@ -29,12 +29,16 @@ def training_cost(manifest: Manifest, arm: str) -> Cost | None:
     steps = [run.config.get("steps") for run in own.values()]
     if not own or None in seconds or not all(isinstance(n, int) and n > 0 for n in steps):
         return None
-    execution = manifest.spec.get("training", {})
+    said = manifest.spec.get("training")
+    execution = said if isinstance(said, dict) else {}
     on_cpu = execution.get("device", "cpu") == "cpu"
+    processes = execution.get("processes", 1)
+    if not isinstance(processes, int):
+        return None
     each = manifest.machine.threads_per_worker if on_cpu else 1
     total = sum(filter(None, seconds))
     return Cost(
-        hours=total * execution.get("processes", 1) * each / 3600,
+        hours=total * processes * each / 3600,
         device="CPU" if on_cpu else "GPU",
         seconds_per_step=total / sum(filter(None, steps)),
     )

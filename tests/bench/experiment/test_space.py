@@ -157,6 +157,11 @@ def test_nothing_goes_while_another_process_is_at_work(
         assert run(["store", "clean", "--out", str(out)]) == 1
     assert f"at work on {folder}: wait until it has ended" in capsys.readouterr().err
     assert left(out) == before
+    lease = folder / ".lock.lease-of-another-machine"
+    lease.write_text("process 1 on another")
+    assert run(["store", "clean", "--out", str(out)]) == 1
+    os.utime(lease, (OLD, OLD))
+    assert run(["store", "clean", "--out", str(out)]) == 0
 
 
 @pytest.mark.parametrize("command", ["du", "clean"])
@@ -169,6 +174,8 @@ def test_nothing_is_deleted_beside_a_result_that_says_not_what_it_needs(
         path.unlink() if damage is None else path.write_text(damage)
         assert run(["store", command, "--out", str(out)]) == 1
         assert capsys.readouterr().err.count("\n") == 1
+    (out / "first" / PROTOCOL).rename(out / "first" / "plan.json")  # Of schema 1.
+    assert run(["store", command, "--out", str(out)]) == 1
     assert left(out) == before
 
 

@@ -1,5 +1,6 @@
 """``bench verify``: each way in which a contributed folder can be wrong is one line."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -7,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bench.cli import run
 from bench.report.verify import faults
 from bench.results.files import (
+    IMAGES,
     MANIFEST,
     PROTOCOL,
     SCORES,
@@ -21,6 +24,8 @@ from bench.results.files import (
     write_results,
 )
 from bench.results.manifest import Manifest
+from bench.results.pictures import SCHEMA
+from bench.results.protocol import Protocol
 from trainers.files import canonical_json, sha256_text
 
 COMMITTED = Path(__file__).parents[3] / "results" / "first-world"
@@ -146,6 +151,46 @@ def test_a_manifest_of_another_result_is_seen(folder: Path) -> None:
         "it knows not all runs that there are scores of",
         "1 stages are missing: run the same 'bench ablate' again",
     ]
+
+
+def test_images_and_pictures_are_looked_at(
+    result_folder: Callable[..., Path], make_protocol: Callable[..., Protocol]
+) -> None:
+    """Two pictures, of which one is damaged and one is lost; and two images that are not known."""
+    folder = result_folder()
+    scores = pq.read_table(folder / SCORES).to_pandas()
+    rows = scores.drop_duplicates(["arm", "train_seed", "prompt_id", "k"])
+    images = pd.DataFrame(
+        {
+            "arm": rows["arm"], "seed": rows["train_seed"].astype("Int64"),
+            "prompt_id": rows["prompt_id"], "prompt": "a prompt", "k": rows["k"],
+            "sha256": rows["image_sha256"], "picture": None, "picture_sha256": None,
+        }
+    ).reset_index(drop=True)  # fmt: skip
+    (folder / "pictures").mkdir()
+    for n, data in enumerate((b"one", b"two", b"three")):
+        place = f"pictures/{n:064x}.png"
+        (folder / place).write_bytes(data)
+        images.loc[n, ["picture", "picture_sha256"]] = [place, hashlib.sha256(data).hexdigest()]
+    table = pa.Table.from_pandas(images[2:], schema=SCHEMA, preserve_index=False)
+
+    def rewritten(found: pa.Table) -> list[str]:
+        whole = pq.read_table(folder / SCORES)
+        write_results(folder, make_protocol(), whole, None, {IMAGES: found})
+        return [fault for fault in faults(folder) if MANIFEST not in fault]
+
+    whole = pa.Table.from_pandas(images, schema=SCHEMA, preserve_index=False)
+    assert rewritten(whole) == []
+    assert rewritten(table) == [
+        f"{folder / IMAGES}: it knows not 2 of {len(images)} images that have scores"
+    ]
+    (folder / f"pictures/{0:064x}.png").write_bytes(b"other")
+    (folder / f"pictures/{1:064x}.png").unlink()
+    first, second = rewritten(whole)
+    assert f"{0:064x}.png is damaged" in first and f"{1:064x}.png" in second
+    (folder / IMAGES).write_bytes(b"PAR1")
+    (damage,) = [fault for fault in faults(folder) if MANIFEST not in fault]
+    assert damage.startswith(f"{folder / IMAGES} is damaged")
 
 
 def test_what_is_no_result_folder_is_one_line(

@@ -248,7 +248,10 @@ class Protocol(Record):
             raise ValueError(f"primary {self.primary!r} is not among the rewards")
         if lost := {n for c in self.comparisons for n in (*c.on, *c.off)} - set(names):
             raise ValueError(f"a comparison names {sorted(lost)[0]!r}, which is no arm")
+        _check_seeds(self)
         declared = self.statistics
+        if not 0 < declared.alpha < 0.5 or declared.tie < 0 or self.images.per_prompt < 1:
+            raise ValueError("expected alpha in (0, 0.5), tie >= 0 and an image of each prompt")
         if declared.gain not in {None, *(c.name for c in self.comparisons)}:
             raise ValueError(f"the gain {declared.gain!r} is no comparison")
         if declared.share is not None and (declared.bound is not None or declared.gain is None):
@@ -263,3 +266,16 @@ class Protocol(Record):
         """Every training seed of any arm, once."""
         seeds = dict.fromkeys(seed for arm in self.arms for seed in arm.seeds)
         return (seed for seed in seeds if seed is not None)
+
+
+def _check_seeds(protocol: Protocol) -> None:
+    """Refuse arms that cannot be paired: their scores are subtracted seed by seed."""
+    if not protocol.arms or protocol.arms[0].seeds != (None,):
+        raise ValueError("the first arm is not the base model, with the one seed None")
+    seeds = {arm.name: arm.seeds for arm in protocol.all_arms()}
+    if twice := [name for name, own in seeds.items() if len(set(own)) < len(own) or not own]:
+        raise ValueError(f"{twice[0]!r} has no seeds, or one of them twice")
+    for comparison in protocol.comparisons:
+        several = {len(seeds[name]) for name in (*comparison.on, *comparison.off)} - {1}
+        if len(several) > 1:
+            raise ValueError(f"{comparison.name!r} compares arms of different numbers of seeds")

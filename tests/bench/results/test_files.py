@@ -34,6 +34,11 @@ from trainers.files import canonical_json, sha256_text
 MakeProtocol = Callable[..., Protocol]
 MakeScores = Callable[..., pd.DataFrame]
 ResultFolder = Callable[..., Path]
+ARMS: tuple[dict[str, Any], ...] = (
+    {"name": "base", "seeds": (None,)},
+    {"name": "DPO", "seeds": (0, 1, 2)},
+    {"name": "DPO+A", "seeds": (0, 1, 2)},
+)
 COMMITTED = Path(__file__).parents[3] / "results" / "first-world"
 
 
@@ -278,6 +283,14 @@ def test_unknown_keys_are_refused_by_name(result_folder: ResultFolder, tmp_path:
         ),
         ("arms", ({"name": "A/A", "seeds": (None,)},), "two arms have one name"),
         ("prompts.ids", ("a", "b", "a"), "two ids have one name"),
+        ("arms", (), "names 'DPO', which is no arm"),
+        ("arms", (ARMS[0] | {"seeds": (0, 1)}, *ARMS[1:]), "the first arm is not the base model"),
+        ("arms", (ARMS[0], ARMS[1] | {"seeds": (0, 0, 1)}, ARMS[2]), "'DPO' has no seeds, or one"),
+        ("arms", (ARMS[0], ARMS[1] | {"seeds": ()}, ARMS[2]), "'DPO' has no seeds, or one"),
+        ("arms", (ARMS[0], ARMS[1] | {"seeds": (0, 1)}, ARMS[2]), "different numbers of seeds"),
+        ("statistics.alpha", 0.7, r"expected alpha in \(0, 0.5\)"),
+        ("statistics.tie", -1.0, "tie >= 0"),
+        ("images.per_prompt", 0, "an image of each prompt"),
     ],
 )
 def test_a_protocol_that_contradicts_itself_is_refused(

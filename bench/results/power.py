@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from bench import stats
 from bench.results.analysis import Array
 from bench.results.protocol import Protocol
@@ -44,6 +46,11 @@ def needs(family: list[Array | None], protocol: Protocol, target: float) -> list
     declared = protocol.statistics
     names = [comparison.name for comparison in protocol.comparisons]
     whole = None if declared.gain is None else family[names.index(declared.gain)]
+    if declared.share is not None and whole is not None and (gain := float(np.nanmean(whole))) <= 0:
+        raise ValueError(
+            f"the bound is {declared.share:.0%} of {declared.gain}, which is {gain:+.4g} here: "
+            "expected a gain above 0; declare another in statistics.equivalence, or a bound"
+        )
     several = [d for d in family if d is not None and len(d) > 1]
     found: list[Need] = []
     for name, d in zip(names, family, strict=True):

@@ -71,6 +71,17 @@ def test_without_a_bound_or_a_second_seed_nothing_can_be_said(
     assert "expected two training seeds or more and a declared bound" in capsys.readouterr().err
 
 
+def test_a_share_of_what_is_no_gain_is_refused(
+    make_protocol: MakeProtocol, make_scores: MakeScores
+) -> None:
+    protocol = make_protocol()
+    scores = make_scores(protocol, {"DPO": -0.125}, noise=0.1)
+    with pytest.raises(
+        ValueError, match=r"20% of DPO - base, which is -0\.\d+ here: expected a gain"
+    ):
+        needs(differences(scores, protocol), protocol, 0.8)
+
+
 def test_the_command_prints_what_is_needed(
     result_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from bench.spec.matrix import BASE, CONTROL, Matrix
 from bench.spec.model import Spec
 from bench.spec.prompts import PromptSet, load_prompts
 from bench.stages.base import Stage
+from bench.stages.diversity import CARD, SIGNATURE, DiversityStage
 from bench.stages.generate import GenerateStage
 from bench.stages.score import ScoreStage
 from bench.stages.train import TrainStage
@@ -96,17 +97,24 @@ def _prepare(spec: Spec, tuning: Tuning | None) -> Experiment:
         for name, reward in rewards.items()
     }
 
+    if spec.measures:
+        cards[CARD.name] = {**CARD.model_dump(mode="json"), "signature": SIGNATURE}
+
     def image_set(arm: str, seed: int | None, train: TrainStage | None, first: int) -> ImageSet:
         label = arm if seed is None else f"{arm} seed {seed}"
         images = GenerateStage(
             f"images of {label}", spec.generate, first, prompts.items, spec.backbone,
             runs.base, runs.base_sha256, train,
         )  # fmt: skip
-        scores = tuple(
+        scores = [
             ScoreStage(f"{name} of {label}", name, signature, images, spec.scoring, turns[name])
             for name, signature in signatures.items()
-        )
-        return ImageSet(arm, seed, images, scores)
+        ]
+        scores += [
+            DiversityStage(f"{name} of {label}", name, SIGNATURE, images, spec.scoring, len(turns))
+            for name in spec.measures
+        ]
+        return ImageSet(arm, seed, images, tuple(scores))
 
     sets = [image_set(BASE, None, None, 0)]
     for arm in runs.matrix.arms:

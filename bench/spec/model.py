@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -244,6 +244,9 @@ class Spec(Checked):
     allow_shared_prompts: float = Field(0.01, ge=0, le=1)
     """Share of the prompts that may be captions of training pairs, spelling aside."""
     rewards: tuple[str, ...] = Field(min_length=1)
+    measures: tuple[Literal["diversity"], ...] = ()
+    """Scores that no reward gives: how different the images of a prompt are, where several are
+    made of each (``bench.stages.diversity``)."""
     primary: str
     scoring: Scoring = Scoring()
     statistics: Statistics = Statistics()
@@ -259,6 +262,8 @@ class Spec(Checked):
             raise ValueError(f"primary {shown(self.primary)} is not among the rewards")
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.rewards)) != len(self.rewards):
             raise ValueError("seeds and rewards must each be distinct")
+        if self.measures and self.generate.images_per_prompt == 1:
+            raise ValueError("diversity is of several images: set generate.images_per_prompt")
         if self.tuning and (both := set(self.tuning.seeds) & set(self.seeds)):
             raise ValueError(f"tuning and the experiment share the training seed {min(both)}")
         if clash := set(self.objectives) & set(self.controls):

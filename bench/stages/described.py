@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from bench.stages.base import Stage
+from bench.stages.diversity import DiversityStage
 from bench.stages.encode import EncodeStage
 from bench.stages.generate import GenerateStage
 from bench.stages.reference import ReferenceStage
@@ -33,8 +34,11 @@ from trainers.sealed import open_record, seal_record
 FOLDER = "stages"
 """Of the store, where the descriptions lie."""
 KINDS: dict[str, type[Stage]] = {
-    kind.kind: kind for kind in (EncodeStage, ReferenceStage, TrainStage, GenerateStage, ScoreStage)
-}
+    kind.kind: kind
+    for kind in (
+        EncodeStage, ReferenceStage, TrainStage, GenerateStage, ScoreStage, DiversityStage,
+    )
+}  # fmt: skip
 DEEPEST = 10
 """Stages in a line of which each needs the next, at most."""
 LONGEST = 200

@@ -60,7 +60,7 @@ class Local:
             answer.set_exception(error)
 
     def _lost(self) -> Lost:
-        during = " or ".join(self._running.values())
+        during = " or ".join(list(self._running.values()))
         return Lost(
             f"a worker process died, perhaps for want of memory, during {during}: run the same "
             "command again, if need be with fewer --workers"

@@ -3,6 +3,10 @@
 What is sent is the place of the store and the id of a stage: the rest is read there, and verified.
 """
 
+import re
+import signal
+import socket
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -53,7 +57,9 @@ class RayTasks:
             UserError: If there is no cluster where one is said to be.
         """
         environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        ours = signal.getsignal(signal.SIGTERM)
         try:
+            _reach(self._settings.address)
             self._ray.init(
                 self._settings.address,
                 log_to_driver=False,
@@ -61,12 +67,15 @@ class RayTasks:
                 runtime_env={"env_vars": environment},
                 include_dashboard=False if self._settings.address is None else None,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, self._ray.exceptions.RayError) as error:
             why = " ".join(str(error).split())[:200]
             raise UserError(
                 f"launch.ray.address: no cluster at {self._settings.address!r} ({why}): start one "
                 "(ray start --head), or leave the address out"
             ) from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, ours)  # Ray has put its own in the place.
         self._remote = self._ray.remote(_run)
         return self
 
@@ -138,6 +147,16 @@ class RayTasks:
         for reference in list(self._running.values()):
             self._ray.cancel(reference, force=True)
         self._ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Try an address such as ``host:6379``, which Ray itself does for minutes.
+
+    Raises:
+        OSError: If nothing answers there.
+    """
+    if found := re.fullmatch(r"(?:ray://)?\[?([^\]/]+?)\]?:(\d{1,5})", address or ""):
+        socket.create_connection((found[1], int(found[2])), timeout=10).close()
 
 
 def _run(identity: str, root: str) -> str | None:

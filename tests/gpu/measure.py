@@ -62,13 +62,13 @@ TOLERANCES = {
 }  # fmt: skip
 """Largest difference between CPU and GPU that is in order; relative, but for pixels and resume."""
 TOWERS: dict[str, tuple[str, dict[str, int]]] = {
-    "pickscore, hpsv2 (ViT-H/14)": ("clip_vision_model", {
+    "pickscore, hpsv2 (ViT-H/14)": ("CLIPVision", {
         "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32,
         "num_attention_heads": 16, "patch_size": 14}),
-    "clip, aesthetic (ViT-L/14)": ("clip_vision_model", {
+    "clip, aesthetic (ViT-L/14)": ("CLIPVision", {
         "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
         "num_attention_heads": 16, "patch_size": 14}),
-    "imagereward (ViT-L/16 of BLIP)": ("blip_vision_model", {
+    "imagereward (ViT-L/16 of BLIP)": ("BlipVision", {
         "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
         "num_attention_heads": 16, "patch_size": 16}),
 }  # fmt: skip
@@ -298,20 +298,19 @@ def sampling(machine: Machine, base: str, name: str, given: argparse.Namespace) 
 
 def rewards(machine: Machine, given: argparse.Namespace) -> Iterator[Row]:
     """Images per second of each reward's image tower, bfloat16, batch 64."""
-    from transformers import AutoConfig, AutoModel
+    import transformers
 
     count = 2 if given.narrow else 64
 
     def row(label: str, kind: str, sizes: dict[str, int]) -> Row:
-        config = AutoConfig.for_model(kind, image_size=224, **sizes)
+        config = getattr(transformers, f"{kind}Config")(image_size=224, **sizes)
         if given.narrow:
             config.num_hidden_layers = 2
         with torch.device("meta"):
-            empty = AutoModel.from_config(config)
+            empty = getattr(transformers, f"{kind}Model")(config)
         model = filled(empty, machine.device).bfloat16().eval()
-        for part, buffer in model.named_buffers():  # Positions, which are not trained.
+        for buffer in model.buffers():  # Positions, which are not trained.
             buffer.copy_(torch.arange(buffer.numel(), device=machine.device).view_as(buffer))
-            del part
         pixels = torch.zeros(count, 3, 224, 224, device=machine.device, dtype=torch.bfloat16)
         with torch.no_grad():
             with FlopCounterMode(display=False) as counter:

@@ -18,6 +18,7 @@ from bench.launch.run import run_stages
 from bench.spec.launch import Ray
 from bench.spec.model import parse_spec
 from bench.stages.base import Stage
+from bench.stages.encode import EncodeStage
 from bench.stages.store import LOCK, Store
 from bench.stages.train import TrainStage
 from trainers.errors import UserError
@@ -130,8 +131,10 @@ def test_what_no_node_has_is_refused_before_anything_runs(
 def test_a_failure_is_told_as_on_this_machine(
     cluster: Any, tiny_experiment: Callable[[], dict[str, Any]], tmp_path: Path
 ) -> None:
+    cluster.add_node(num_cpus=1)
     raw = tiny_experiment() | {"encoding": {"device": "cuda:99"}}
-    stage = prepare(parse_spec(raw, "test")).stages()[0]
+    stages = prepare(parse_spec(raw, "test")).stages()
+    stage = next(stage for stage in stages if isinstance(stage, EncodeStage))
     shown, store = Silent(), Store(tmp_path)
     executor = RayTasks(store, Ray(address=cluster.address))
     outcome = run_stages([stage], store, executor, shown)

@@ -19,6 +19,7 @@ from PIL import Image
 from bench.images.folder import SCORES
 from bench.images.read import Item, read_items
 from bench.rewards.base import Card
+from bench.rewards.engine import SCHEMA
 from bench.stages.base import Report
 from bench.stages.score import ScoreStage
 from bench.stages.store import Store
@@ -62,11 +63,14 @@ class DiversityStage(ScoreStage):
             report(len(scores))
         columns = {
             "prompt": [item.prompt for item in items],
-            "k": pa.array([item.k for item in items], pa.int32()),
+            "k": [item.k for item in items],
             "image_sha256": [item.sha256 for item in items],
+            "reward": [self.reward] * len(items),
+            "signature": [self.signature] * len(items),
             "score": scores,
+            "file": [item.name for item in items],
         }
-        write_atomically(folder / SCORES, partial(pq.write_table, pa.table(columns)))
+        write_atomically(folder / SCORES, partial(pq.write_table, pa.table(columns, SCHEMA)))
 
 
 def _pixels(item: Item) -> NDArray[np.float64]:

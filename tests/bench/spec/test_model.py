@@ -26,7 +26,8 @@ def test_every_shipped_spec_gives_a_matrix(path: Path) -> None:
     experiment = prepare(spec)
     sets = 1 + arms * len(spec.seeds) + 2 * spec.statistics.control_pairs
     assert len(experiment.sets) == sets
-    assert all(len(s.scores) == len(spec.rewards) for s in experiment.sets)
+    scores = len(spec.rewards) + len(spec.measures)
+    assert all(len(s.scores) == scores for s in experiment.sets)
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda p: p.stem)

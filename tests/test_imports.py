@@ -25,7 +25,7 @@ def loaded(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["--help", "list", "list rewards", "list objectives --json", "leaderboard results/mini"],
+    ["--help", "list", "list rewards", "list objectives --json", "leaderboard results/first-world"],
 )
 def test_commands_that_load_no_torch(command: str) -> None:
     assert not loaded("-m", "bench", *command.split()) & HEAVY

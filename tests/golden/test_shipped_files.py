@@ -36,8 +36,8 @@ def test_the_committed_leaderboard_is_what_the_results_give() -> None:
 
 
 def test_the_figures_of_the_documents_are_what_the_evidence_gives() -> None:
-    """Those of ``bench figures results/first-world --out docs/figures``, byte for byte."""
-    drawn = figures.render([read_source(ROOT / "results/first-world")])
+    """Those of ``bench figures results/mini-table-4 --out docs/figures``, byte for byte."""
+    drawn = figures.render([read_source(ROOT / "results/mini-table-4")])
     assert {figure.name for figure in drawn.figures} > {"intervals", "agreement"}
     assert figures.stale(ROOT / "docs/figures", drawn) == []
 

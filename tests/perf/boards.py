@@ -2,6 +2,7 @@
 
 python tests/perf/boards.py table        bench table, for 40,000 to 1,280,000 scores
 python tests/perf/boards.py leaderboard  bench leaderboard, for 125 to 1,000 training runs
+python tests/perf/boards.py report       bench report, likewise
 
 Each command runs in a process of its own, whose processor seconds and peak memory are printed.
 """
@@ -123,12 +124,24 @@ def leaderboard(root: Path) -> None:
     _tell(f"leaderboard, 1 folder of 200 arms, {scores} scores, 1000 runs", *used)
 
 
+def report(root: Path) -> None:
+    """``bench report``: pages of arms with five seeds, 1,000 prompts and one reward."""
+    for arms in (25, 50, 100, 200):
+        folder, page = root / str(arms), root / f"{arms}.html"
+        scores = write(folder, protocol(arms, 5, 1000, 1), 0)
+        used = measure(["report", str(folder), "--out", str(page)])
+        size = page.stat().st_size / 1e6
+        _tell(f"report of {size:.1f} MB, {scores} scores, {5 * arms} runs", *used)
+
+
 def _tell(what: str, seconds: float, peak: float) -> None:
     print(f"{what}: {seconds:.1f} s, {peak:.2f} GB", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("table", "leaderboard"))
+    parser.add_argument("what", choices=("table", "leaderboard", "report"))
     with tempfile.TemporaryDirectory() as place:
-        {"table": table, "leaderboard": leaderboard}[parser.parse_args().what](Path(place))
+        {"table": table, "leaderboard": leaderboard, "report": report}[parser.parse_args().what](
+            Path(place)
+        )

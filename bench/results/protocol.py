@@ -275,6 +275,8 @@ def _check_seeds(protocol: Protocol) -> None:
     seeds = {arm.name: arm.seeds for arm in protocol.all_arms()}
     if twice := [name for name, own in seeds.items() if len(set(own)) < len(own) or not own]:
         raise ValueError(f"{twice[0]!r} has no seeds, or one of them twice")
+    if len({len(arm.seeds) for arm in protocol.control}) > 1:
+        raise ValueError("the two sides of the control have different numbers of pairs")
     for comparison in protocol.comparisons:
         several = {len(seeds[name]) for name in (*comparison.on, *comparison.off)} - {1}
         if len(several) > 1:

@@ -288,6 +288,11 @@ def test_unknown_keys_are_refused_by_name(result_folder: ResultFolder, tmp_path:
         ("arms", (ARMS[0], ARMS[1] | {"seeds": (0, 0, 1)}, ARMS[2]), "'DPO' has no seeds, or one"),
         ("arms", (ARMS[0], ARMS[1] | {"seeds": ()}, ARMS[2]), "'DPO' has no seeds, or one"),
         ("arms", (ARMS[0], ARMS[1] | {"seeds": (0, 1)}, ARMS[2]), "different numbers of seeds"),
+        (
+            "control",
+            ({"name": "A/A'", "seeds": (0, 1)}, {"name": "A/A", "seeds": (0, 1, 2)}),
+            "different numbers of pairs",
+        ),
         ("statistics.alpha", 0.7, r"expected alpha in \(0, 0.5\)"),
         ("statistics.tie", -1.0, "tie >= 0"),
         ("images.per_prompt", 0, "an image of each prompt"),

@@ -50,8 +50,7 @@ def ablate(
     as_json: JsonOption = False,
 ) -> int:
     """Train every arm, make paired images, score them, and test the paired differences."""
-    from bench.api import prepare, run
-    from bench.cli.matrix import collected, show
+    from bench.api import collected, prepare, run, show
     from bench.experiment.run import default_workers
     from bench.experiment.show import held
     from bench.report.folder import FORMATS

@@ -324,7 +324,8 @@ def test_set_replaces_keys_of_the_spec(capsys: pytest.CaptureFixture[str]) -> No
     assert "--quick takes train.steps: 8," in told.err, "what it replaces is said, but for --seeds"
     stages = json.loads(told.out)["stages"]
     trained = {s["label"]: s["units"] for s in stages if s["kind"] == "train"}
-    assert trained == {f"training {arm} seed 7": 3 for arm in ("DPO", "DPO+A", "DPO+B", "DPO+A+B")}
+    arms = ("DPO", "DPO+A", "DPO+B", "DPO+A+B", "DPO at its best")
+    assert trained == {f"training {arm} seed 7": 3 for arm in arms}
     assert {s["units"] for s in stages if s["kind"] == "images"} == {5}
 
 

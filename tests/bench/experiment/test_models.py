@@ -26,6 +26,7 @@ def spoil(folder: Path, part: str, value: float) -> Path:
     shutil.copytree(model_folder("mini-sd"), folder)
     (path,) = (folder / part).glob("*.safetensors")
     tensors = load_file(path)
+    tensors[min(tensors)] = tensors[min(tensors)].float()  # Of half precision, some as they ship.
     tensors[min(tensors)].view(-1)[0] = value
     save_file(tensors, path, {"format": "pt"})
     return folder

@@ -27,7 +27,7 @@ def test_runs_are_those_of_the_whole_experiment(tiny: Spec) -> None:
     found = {e.images.train.id for e in experiment.sets if e.images.train is not None}
     assert {runs.train(arm, seed).id for arm in runs.matrix.arms for seed in (0, 1)} == found
     assert len(found) == 8
-    assert (experiment.pairs, experiment.ties) == (1842, 158)
+    assert (experiment.pairs, experiment.ties) == (5076, 924)
 
 
 def test_an_arm_is_trained_without_prompts_and_weights_of_rewards(
@@ -52,4 +52,4 @@ def test_runs_whose_pairs_are_encoded_alike_share_a_stage(tiny: Spec) -> None:
     stages = {arm.name: runs.train(arm, 0).encode for arm in runs.matrix.arms}
     assert stages["swapped"] is stages["DPO"] is stages["DPO+A+B"]
     assert (stages["DPO"].label, stages["few"].label) == ("encodings", "encodings 2")
-    assert (stages["DPO"].pairs, stages["few"].pairs) == (1842, 8)
+    assert (stages["DPO"].pairs, stages["few"].pairs) == (5076, 8)

@@ -143,7 +143,7 @@ def make_manifest(experiment: Experiment, store: Store) -> Manifest:
     return Manifest(
         bench=bench.__version__,
         written=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=("bench", *sys.argv[1:]),
+        command=("bench", *map(_portable, sys.argv[1:])),
         spec=experiment.spec.model_dump(mode="json"),
         runs=tuple(
             manifest.Run(arm=a.name, seed=s, run_id=c.run_id(), config=c.model_dump(mode="json"))
@@ -157,6 +157,12 @@ def make_manifest(experiment: Experiment, store: Store) -> Manifest:
         packages=packages(),
         machine=machine(),
     )
+
+
+def _portable(argument: str) -> str:
+    """An argument of the command line without folders of this machine: of a path its name."""
+    option, equals, value = argument.rpartition("=")
+    return f"{option}{equals}{Path(value).name if Path(value).is_absolute() else value}"
 
 
 def _inputs(experiment: Experiment) -> manifest.Inputs:

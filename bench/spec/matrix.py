@@ -16,6 +16,10 @@ CONTROL = "A/A"
 RESERVED = (BASE, CONTROL, f"{CONTROL}'")
 ARMS, RUNS, FAMILY = 10_000, 100_000, 10_000
 """Arms, training runs and declared comparisons of an experiment at most."""
+ELSEWHERE = {
+    "seed": "seeds", "backbone": "backbone", "base_sha256": "base", "data_sha256": "data",
+}  # fmt: skip
+"""Fields of a run that a spec gives by keys of its own."""
 Changes = dict[str, tuple[tuple[str, ...], tuple[Overrides, ...]]]
 """By arm, the components that are on in it, and what it changes in ``train``."""
 
@@ -211,6 +215,9 @@ def _configs(
         train = spec.train
         for delta in deltas:
             train = override(train, delta)
+        if set_elsewhere := [key for key in ELSEWHERE if key in train]:
+            key = set_elsewhere[0]
+            raise UserError(f"train.{key}: expected no such key here: give {ELSEWHERE[key]!r}")
         first = check(TrainConfig, {**train, **fixed, "seed": spec.seeds[0]}, above="train.")
     except UserError as error:
         raise UserError(f"spec {spec.name!r}, arm {key_text(name)!r}: {error}") from error

@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from bench.assets import specs_folder
 from bench.spec.launch import Launch
 from trainers.errors import UserError
+from trainers.files import canonical_json
 from trainers.input.checked import Checked, check, key_text, refuse_odd, shown
 from trainers.input.paths import there
 from trainers.input.text import read_yaml
@@ -185,6 +186,9 @@ class Tuning(Checked):
         for name, space in {"space": self.space, **self.spaces}.items():
             if empty := [key for key, values in space.items() if not values]:
                 raise ValueError(f"{shown(name)} has no values for {shown(empty[0])}")
+            for key, values in space.items():
+                if len({canonical_json(value) for value in values}) < len(values):
+                    raise ValueError(f"{shown(name)} has a value of {shown(key)} twice")
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.arms)) != len(self.arms):
             raise ValueError("seeds and arms must each be distinct")
         return self

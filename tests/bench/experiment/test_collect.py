@@ -128,3 +128,15 @@ def test_uncommitted_changes_are_recorded_by_their_hash(tmp_path: Path) -> None:
     assert len(dirty.patch_sha256 or "") == 64
     (tmp_path / "environment").mkdir()
     assert git_state(tmp_path / "environment") is None, "somebody's repository around it"
+
+
+def test_a_manifest_tells_no_folder_of_the_machine(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["bench", "ablate", "mine.yaml", "--out", str(tmp_path / "runs"), "--out=/a/b/runs",
+             "--set", "train.steps=2", "--set", "data=/a/b/pairs.parquet"]  # fmt: skip
+    monkeypatch.setattr("sys.argv", given)
+    assert make_manifest(experiment, Store(tmp_path)).command == (
+        "bench", "ablate", "mine.yaml", "--out", "runs", "--out=runs", "--set", "train.steps=2",
+        "--set", "data=pairs.parquet",
+    )  # fmt: skip

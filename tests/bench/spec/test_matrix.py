@@ -267,3 +267,15 @@ def test_a_rival_starts_from_the_first_objective_and_is_compared_with_all_of_it(
     assert pairs(matrix(tiny))[-1] == ("Other+A+B", "weak")
     tiny["components"] = {}
     assert pairs(matrix(tiny))[-2:] == [("weak", "Other"), ("weak", "base")]
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [("seed", "seeds"), ("backbone", "backbone"), ("base_sha256", "base"), ("data_sha256", "data")],
+)
+def test_what_a_spec_gives_elsewhere_is_refused_in_train(
+    tiny: dict[str, Any], key: str, place: str
+) -> None:
+    tiny["controls"] = {"other": {"of": "DPO", "set": {key: "3"}}}
+    with pytest.raises(UserError, match=rf"arm 'other': train\.{key}: .* give '{place}'"):
+        matrix(tiny)

@@ -134,6 +134,8 @@ def test_what_was_chosen_may_be_what_the_spec_has(tuned: dict[str, Any]) -> None
         ({"space": {}}, "nothing is tuned of 'DPO'"),
         ({"space": {"objective.beta": []}}, "has no values for 'objective.beta'"),
         ({"spaces": {"DPO+A": {"reference.tau": [1, 2]}}}, "'DPO+A' has 2, 'DPO' 3"),
+        ({"space": {"objective.beta": [3, 3]}}, "has a value of 'objective.beta' twice"),
+        ({"space": {"seed": [3, 4]}}, "train.seed: expected no such key here: give 'seeds'"),
         ({"spaces": {"DPQ": BETAS}}, "tuning.spaces names 'DPQ'"),
         ({"arms": ["DPO+Z"]}, "tuning.arms names an unknown arm 'DPO+Z'"),
         ({"space": {"objective.betta": [1]}}, "objective.betta"),

@@ -78,11 +78,9 @@ def run(
     # Read by transformers when it is imported; workers inherit it.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     tried: tuple[str, ...] = ()
-    if experiment.spec.tuning is not None and experiment.tuning is None:
-        with experiment.spec.named():
-            trials = run(prepare(trials_spec(experiment.spec)), out, workers, launch)
-            experiment = prepare(experiment.spec, choose(experiment.spec, trials.folder))
-        tried = trials.gaps
+    if experiment.tuning is None and (trials := _trials(experiment)) is not None:
+        made = run(trials, out, workers, launch)
+        experiment, tried = _tuned(experiment, made.folder), made.gaps
     folder, outcome = job.ablate(
         experiment,
         out,

@@ -113,6 +113,8 @@ def trials_spec(spec: Spec) -> Spec:
             "seeds": tuning.seeds,
             "prompts": tuning.prompts,
             "prompt_limit": tuning.prompt_limit,
+            "prompt_files": None,
+            "measures": (),
             "rewards": (spec.primary,),
             "statistics": Statistics(control_pairs=2),
             "tuning": None,

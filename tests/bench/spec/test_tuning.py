@@ -48,7 +48,10 @@ def test_trials_are_judged_by_the_primary_reward_on_prompts_of_their_own(
     tuned: dict[str, Any],
 ) -> None:
     tuned["rewards"] = ["mini-clip", "oracle"]
+    tuned["generate"] = {"steps": 2, "images_per_prompt": 2}
+    tuned["measures"] = ["diversity"]
     made = trials_spec(parsed(tuned))
+    assert made.measures == ()
     assert (made.name, made.rewards, made.prompts, made.seeds, made.tuning) == (
         "tiny-tuning", ("oracle",), "mini-test", (7,), None,
     )  # fmt: skip

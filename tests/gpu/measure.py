@@ -4,9 +4,9 @@
 
 Needs torch, transformers, diffusers and this project. Parity is that of the shipped miniature;
 rates are of Stable Diffusion 1.5, SDXL and the towers of the rewards with random weights, which
-cost what trained ones do. It is meant to take under ten minutes on one GPU of 80 GB, where nobody has
-run it yet; what does not fit says
-so, and what is not installed is left out. ``--device cpu --narrow`` tries the script itself.
+cost what trained ones do. It is meant to take under ten minutes on one GPU of 80 GB; it has not
+been run on any. What does not fit says so, and what is not installed is left out. ``--device cpu
+--narrow`` tries the script itself.
 """
 
 import argparse
